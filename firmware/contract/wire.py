@@ -1,0 +1,233 @@
+"""Protocol version 1: codes, topics, limits and reasons, each stated once.
+
+Runs on MicroPython and CPython. The fields of each message are in messages.py, the prose in PROTOCOL.md.
+"""
+
+PROTOCOL_VERSION = 1
+
+# Topics: ew/1/<device>/<kind>. NATS turns "/" into "." so a device id may hold neither "." nor a wildcard.
+TOPIC_PREFIX = "ew/1/"
+KIND_UP = "up"  # device to cloud, QoS 1
+KIND_ACK = "ack"  # cloud to device, retained
+KIND_WANT = "want"  # cloud to device, retained
+KIND_DO = "do"  # cloud to device, commands, chunks and answers
+KIND_STATE = "state"  # retained birth and will: b"1" online, b"0" gone
+
+# Message codes, device to cloud. Codes 2 to 6 name the streams whose records carry (epoch, seq).
+HELLO = 1
+READINGS = 2
+EVENT = 3
+QUERY = 4
+HEALTH = 5
+UPDATE = 6
+FETCH = 7
+# Message codes, cloud to device.
+ACK = 32
+WANT = 33
+CHUNK = 34
+ANSWER = 35
+DO = 36
+
+# Record streams, most important first. Every list with one entry per stream has this order.
+STREAMS = (EVENT, QUERY, UPDATE, HEALTH, READINGS)
+STREAM_NAMES = ("event", "query", "update", "health", "reading")
+
+# Limits. A receiver refuses what exceeds them; a sender never makes it.
+MAX_UP_BYTES = 4096
+MAX_DOWN_BYTES = 8192
+MAX_DEVICE_ID = 32
+MAX_CHANNELS = 16
+MAX_ROWS = 255  # rows of one READINGS frame
+MAX_FEATURES = 128
+MAX_DEPTH = 4  # nesting of a message, the message itself included
+MAX_FLOORS = 8  # epochs named by one HELLO
+MAX_ACKS = 4  # epochs named by one ACK
+MAX_U32 = 0xFFFFFFFF
+MAX_TIME_MS = (1 << 48) - 1
+
+# ACK flags
+ACK_NEED_KEY = 1  # the base of a READINGS frame is not known: send it again as a key frame
+ACK_SAY_HELLO = 2  # the cloud does not know this epoch: begin the next session with HELLO
+
+# HELLO formats (bit mask) and the names used in manifests
+FORMAT_NATIVE = 1
+FORMAT_BLOB = 2
+FORMAT_NAMES = {FORMAT_NATIVE: "native", FORMAT_BLOB: "blob"}
+
+# Why a wake happened
+WAKE_COLD = 0
+WAKE_TIMER = 1
+WAKE_PIN = 2
+WAKE_TOUCH = 3
+WAKE_ULP = 4
+WAKE_WATCHDOG = 5
+WAKE_BROWNOUT = 6
+WAKE_SOFT = 7
+WAKE_NAMES = ("cold", "timer", "pin", "touch", "ulp", "watchdog", "brownout", "soft")
+
+# EVENT kinds
+EVENT_ANOMALY = 1
+EVENT_CLEARED = 2
+EVENT_BOOT_LOOP = 3
+EVENT_NAMES = {EVENT_ANOMALY: "anomaly", EVENT_CLEARED: "cleared", EVENT_BOOT_LOOP: "boot loop"}
+
+# Routing decisions and their reasons
+ROUTE_DEVICE = 0
+ROUTE_FOG = 1
+ROUTE_CLOUD = 2
+ROUTE_DEFER = 3
+ROUTE_DROP = 4
+ROUTE_NAMES = ("device", "fog", "cloud", "defer", "drop")
+
+WHY_CLEAR = 0  # the score is outside the margin: the board is sure
+WHY_MARGIN = 1  # the score is within the margin of the threshold
+WHY_ENTROPY = 2
+WHY_SENSITIVE = 3  # data of this board may not leave its tier
+WHY_DEADLINE = 4
+WHY_BATTERY = 5
+WHY_LINK = 6
+WHY_BREAKER = 7
+WHY_NO_MODEL = 8  # scored by the built-in SAFE model
+WHY_NAMES = (
+    "clear",
+    "margin",
+    "entropy",
+    "sensitive",
+    "deadline",
+    "battery",
+    "link",
+    "breaker",
+    "no model",
+)
+
+# States of a model update (the table and its theory are in device/update.py)
+UPDATE_IDLE = 0
+UPDATE_OFFER = 1
+UPDATE_DOWNLOAD = 2
+UPDATE_VERIFY = 3
+UPDATE_SELFTEST = 4
+UPDATE_ARM = 5
+UPDATE_TRIAL = 6
+UPDATE_COMMIT = 7
+UPDATE_ROLLBACK = 8
+UPDATE_REFUSED = 9
+UPDATE_NAMES = (
+    "idle",
+    "offer",
+    "download",
+    "verify",
+    "selftest",
+    "arm",
+    "trial",
+    "committed",
+    "rolled back",
+    "refused",
+)
+
+# Why an update was refused or rolled back
+REASON_OK = 0
+REASON_BAD_FORMAT = 1  # not an artifact, or a length lies
+REASON_BAD_SIGNATURE = 2
+REASON_UNKNOWN_KEY = 3
+REASON_CUT = 4  # shorter or longer than offered
+REASON_BAD_DIGEST = 5
+REASON_WRONG_ARCH = 6
+REASON_WRONG_ABI = 7
+REASON_WRONG_FORMAT = 8
+REASON_WRONG_CLASS = 9
+REASON_SCHEMA_MISMATCH = 10
+REASON_OLD_SEQUENCE = 11  # anti-rollback counter
+REASON_EXPIRED = 12
+REASON_CONTRACT = 13  # needs a newer contract than this firmware has
+REASON_NO_SPACE = 14
+REASON_LOAD_FAILED = 15
+REASON_SELFTEST_FAILED = 16
+REASON_TRIAL_FAILED = 17
+REASON_KNOWN_BAD = 18  # this digest was rolled back before
+REASON_NOT_SERVED = 19  # the cloud stopped sending the artifact
+REASON_FLASH = 20  # flash refused a write
+REASON_MISMATCH = 21  # manifest disagrees with the offer
+REASON_NAMES = (
+    "ok",
+    "bad format",
+    "bad signature",
+    "unknown key",
+    "cut",
+    "bad digest",
+    "wrong arch",
+    "wrong abi",
+    "wrong format",
+    "wrong class",
+    "feature schema mismatch",
+    "old sequence",
+    "expired",
+    "contract too new",
+    "no space",
+    "load failed",
+    "self-test failed",
+    "trial failed",
+    "known bad",
+    "not served",
+    "flash write failed",
+    "manifest mismatch",
+)
+
+
+class WireError(Exception):
+    """A message or topic that breaks the contract; `code` is one of the BAD_* values."""
+
+    def __init__(self, code: int, detail: str = "") -> None:
+        super().__init__(code, detail)
+        self.code = code
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return BAD_NAMES[self.code] + (": " + self.detail if self.detail else "")
+
+
+BAD_CUT = 0
+BAD_SIZE = 1
+BAD_TYPE = 2
+BAD_RANGE = 3
+BAD_DEPTH = 4
+BAD_CODE = 5
+BAD_TRAILING = 6
+BAD_DEVICE = 7
+BAD_TOPIC = 8
+BAD_BODY = 9
+BAD_NAMES = (
+    "cut short",
+    "too large",
+    "wrong type",
+    "out of range",
+    "nested too deep",
+    "unknown code",
+    "bytes after the end",
+    "unknown device",
+    "bad topic",
+    "undecodable body",
+)
+
+
+def valid_device_id(device: str) -> bool:
+    """True for 1 to 32 characters of a-z, 0-9 and "-"."""
+    if not 1 <= len(device) <= MAX_DEVICE_ID:
+        return False
+    for c in device:
+        if not ("a" <= c <= "z" or "0" <= c <= "9" or c == "-"):
+            return False
+    return True
+
+
+def topic(device: str, kind: str) -> str:
+    """The topic of one device and kind, such as `ew/1/pump-3/up`."""
+    return TOPIC_PREFIX + device + "/" + kind
+
+
+def split_topic(name: str) -> tuple:
+    """(device, kind) of a topic; raises WireError(BAD_TOPIC)."""
+    if name.startswith(TOPIC_PREFIX):
+        parts = name[len(TOPIC_PREFIX) :].split("/")
+        if len(parts) == 2 and valid_device_id(parts[0]):
+            return parts[0], parts[1]
+    raise WireError(BAD_TOPIC, name[:64])
