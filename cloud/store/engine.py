@@ -1,0 +1,70 @@
+"""Engines. One asynchronous engine per process; SQLite by default, PostgreSQL by URL.
+
+SQLite runs in WAL mode with `synchronous=FULL`: a device forgets a record once it is acknowledged, so the commit before
+the acknowledgement has to survive a power cut. `NORMAL` would not sync the log at commit. What FULL costs is in DESIGN.md.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.engine import make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from cloud.errors import BadSettings
+from cloud.settings import Settings
+
+BUSY_TIMEOUT_MS = 5_000
+_ASYNC_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
+
+
+def make_engine(settings: Settings) -> AsyncEngine:
+    """The process's engine; it connects at first use. Raises BadSettings for a database that is not supported."""
+    url = make_url(settings.database_url)
+    backend = url.get_backend_name()
+    driver = _ASYNC_DRIVERS.get(backend)
+    if driver is None:
+        raise BadSettings(f"database {backend!r} is not supported", "use a sqlite:/// or postgresql:// URL")
+    engine = create_async_engine(url.set(drivername=driver), pool_pre_ping=backend != "sqlite")
+    if backend == "sqlite":
+        event.listen(engine.sync_engine, "connect", set_pragmas)
+        event.listen(engine.sync_engine, "begin", _begin)
+    return engine
+
+
+def insert(table: sa.Table, dialect: sa.Dialect) -> Any:
+    """An INSERT with `on_conflict_do_nothing` and `on_conflict_do_update`, which both databases spell alike.
+
+    Both dialects have a class of their own without a common base, hence Any.
+    """
+    return postgresql_insert(table) if dialect.name == "postgresql" else sqlite_insert(table)
+
+
+def set_pragmas(connection: DBAPIConnection, _record: ConnectionPoolEntry | None = None) -> None:
+    """Prepare a new SQLite connection, synchronous or not."""
+    # The driver would open transactions by itself, late and DEFERRED; _begin opens them.
+    connection.isolation_level = None  # type: ignore[attr-defined]
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _begin(connection: sa.Connection) -> None:
+    # A transaction that writes says so (`writing()`): IMMEDIATE takes the write lock at once, where the busy timeout
+    # works; a DEFERRED one that upgrades later fails with "database is locked" without waiting.
+    mode = "IMMEDIATE" if connection.get_execution_options().get("edgewise_writes") else "DEFERRED"
+    connection.exec_driver_sql(f"BEGIN {mode}")
+
+
+def writing(engine: AsyncEngine) -> AsyncEngine:
+    """The same engine and pool for transactions that write: `async with writing(engine).begin() as connection`."""
+    return engine.execution_options(edgewise_writes=True)
