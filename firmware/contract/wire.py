@@ -173,6 +173,43 @@ REASON_NAMES = (
 )
 
 
+# Classes of faults a board meets and counts; HEALTH reports them as [code, count]
+FAULT_OTHER = 0  # an exception of none of the classes below
+FAULT_RADIO = 1  # the radio did not come up
+FAULT_NAME = 2  # the broker's name was not resolved
+FAULT_CONNECT = 3  # the connection (TCP or TLS) was refused or never opened
+FAULT_LOGIN = 4  # the broker refused the session
+FAULT_TIMEOUT = 5  # an open connection fell silent past its deadline
+FAULT_CLOSED = 6  # the broker closed the connection
+FAULT_PROTOCOL = 7  # the broker broke MQTT
+FAULT_DOWNLINK = 8  # a message for this board was oversized or malformed
+FAULT_SENSOR = 9
+FAULT_MODEL = 10  # the active model failed to score
+FAULT_FLASH = 11
+FAULT_MEMORY = 12
+FAULT_CLOCK = 13  # the clock jumped
+FAULT_CONFIG = 14  # a configuration document was refused
+FAULT_RTC = 15  # RTC memory was torn or foreign and was rebuilt
+FAULT_NAMES = (
+    "other",
+    "radio",
+    "name",
+    "connect",
+    "login",
+    "timeout",
+    "closed",
+    "protocol",
+    "downlink",
+    "sensor",
+    "model",
+    "flash",
+    "memory",
+    "clock",
+    "config",
+    "rtc memory",
+)
+
+
 class WireError(Exception):
     """A message or topic that breaks the contract; `code` is one of the BAD_* values."""
 
