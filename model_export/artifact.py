@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 
 from contract import artifact, wire
-
 from model_export import sign
 from model_export.keys import PublisherKey
 

@@ -9,15 +9,16 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from contract import artifact
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
+from contract import artifact
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,47}")
 
 
 class PublisherKeyError(Exception):
-    """A key that is missing, unusable or in the way; `code` is `not-found`, `exists`, `bad-name`, `bad-file` or `open`."""
+    """A key that is missing, unusable or in the way; code: `not-found`, `exists`, `bad-name`, `bad-file`, `open`."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)

@@ -19,6 +19,11 @@ from hashlib import sha256
 
 from contract import msgpack, wire
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from array import array
+    from typing import Any
+
 MAGIC = b"EWA1"
 VERSION = 1
 HEADER_BYTES = 20
@@ -157,7 +162,7 @@ class Head:
 class Manifest:
     """What the publisher says about a model, every field of FIELDS within its limits."""
 
-    def __init__(self, fields: dict) -> None:
+    def __init__(self, fields: "dict[str, Any]") -> None:
         _check_fields(fields)
         self.abi: int = fields["abi"]
         self.arch: str = fields["arch"]
@@ -201,20 +206,17 @@ def parse_manifest(data: bytes) -> Manifest:
     if len(data) > MAX_MANIFEST_BYTES:
         raise ArtifactError(wire.REASON_BAD_FORMAT, "manifest of %d bytes" % len(data))
     try:
-        fields = msgpack.unpack(data, 1)
+        if msgpack.Reader(data).peek() != msgpack.MAP:
+            raise ArtifactError(wire.REASON_BAD_FORMAT, "manifest is not a map")
+        fields: "dict[str, Any]" = msgpack.unpack(data, 1)
     except wire.WireError as error:
         raise ArtifactError(wire.REASON_BAD_FORMAT, "manifest " + str(error))
-    if not isinstance(fields, dict):
-        raise ArtifactError(wire.REASON_BAD_FORMAT, "manifest is not a map")
-    for key in fields:
-        if not isinstance(key, str):
-            raise ArtifactError(wire.REASON_BAD_FORMAT, "manifest key")
     if _canonical(fields) != data:
         raise ArtifactError(wire.REASON_BAD_FORMAT, "manifest is not canonical")
     return Manifest(fields)
 
 
-def encode_manifest(fields: dict) -> bytes:
+def encode_manifest(fields: "dict[str, Any]") -> bytes:
     """The canonical bytes of a manifest; raises ArtifactError(BAD_FORMAT) for one no board would take."""
     Manifest(fields)
     return _canonical(fields)
@@ -267,7 +269,7 @@ def _format_refusal(manifest: Manifest, target: Target) -> int:
     return wire.REASON_WRONG_FORMAT
 
 
-def split(data: bytes) -> tuple:
+def split(data: bytes) -> "tuple[Head, Manifest, bytes, bytes]":
     """(Head, Manifest, golden, payload) of a whole artifact, lengths and digests checked, the signature not.
 
     Raises ArtifactError: CUT for a wrong total length, BAD_DIGEST for parts that are not the signed ones.
@@ -302,7 +304,7 @@ def golden_row_bytes(n_features: int) -> int:
     return 4 * n_features + 4
 
 
-def golden_into(row: "bytes | memoryview", features) -> float:
+def golden_into(row: "bytes | memoryview", features: "array[int]") -> float:
     """Unpacks one golden row into `features`, array('i') of n_features, and returns its score."""
     n_features = len(features)
     for i in range(n_features):
@@ -323,13 +325,10 @@ def valid_version(version: str) -> bool:
 
 
 def _only(text: str, allowed: str) -> bool:
-    for c in text:
-        if c not in allowed:
-            return False
-    return len(text) > 0
+    return len(text) > 0 and all(c in allowed for c in text)
 
 
-def _canonical(fields: dict) -> bytes:
+def _canonical(fields: "dict[str, Any]") -> bytes:
     """The one encoding: ascending keys, floats in single precision."""
     packer = msgpack.Packer(bytearray(MAX_MANIFEST_BYTES))
     try:
@@ -346,7 +345,7 @@ def _canonical(fields: dict) -> bytes:
     return bytes(packer.view())
 
 
-def _check_fields(fields: dict) -> None:
+def _check_fields(fields: "dict[str, Any]") -> None:
     for key, kind, low, high in FIELDS:
         if key not in fields:
             raise ArtifactError(wire.REASON_BAD_FORMAT, "no " + key)
@@ -357,14 +356,11 @@ def _check_fields(fields: dict) -> None:
         raise ArtifactError(wire.REASON_BAD_FORMAT, key)
 
 
-def _valid(value, kind: int, low: int, high: int) -> bool:
+def _valid(value: "Any", kind: int, low: int, high: int) -> bool:
     if kind == _TEXT:
         if not isinstance(value, str) or not low <= len(value) <= high:
             return False
-        for c in value:  # printable ASCII: the runtimes disagree on odd UTF-8
-            if not " " <= c <= "~":
-                return False
-        return True
+        return all(" " <= c <= "~" for c in value)  # printable ASCII
     if kind == _BYTES:
         return isinstance(value, bytes) and low <= len(value) <= high
     if kind == _UINT:
