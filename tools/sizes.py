@@ -58,14 +58,12 @@ def parse(text: str) -> dict[str, Budget]:
 
 
 def render(budgets: dict[str, Budget]) -> str:
-    header = (
-        "# Size budgets in bytes; tools/sizes.py explains them. Raise one only by hand, with the reason behind a #.\n"
-    )
     lines = [
-            f"{budget.bytes:>7}  {name}" + (f"  # {budget.reason}" if budget.reason else "")
-            for name, budget in sorted(budgets.items())
-        ),
+        "# Size budgets in bytes; tools/sizes.py explains them. Raise one only by hand, with the reason behind a #."
     ]
+    for name, budget in sorted(budgets.items()):
+        reason = f"  # {budget.reason}" if budget.reason else ""
+        lines.append(f"{budget.bytes:>7}  {name}{reason}")
     return "\n".join(lines) + "\n"
 
 
