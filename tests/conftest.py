@@ -1,0 +1,103 @@
+"""What tests of several packages share: programs, ports, processes that always end, and data that may be missing."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tools import micropython_source, umqtt
+from tools.firmware import program
+
+STOP_DEADLINE_S = 5
+
+Spawn = Callable[..., subprocess.Popen[bytes]]
+
+
+def pytest_configure() -> None:
+    # model_export finds the MicroPython source through MPY_DIR, as it does under the `edgewise` command.
+    source = micropython_source.source_dir()
+    if source:
+        os.environ.setdefault("MPY_DIR", str(source))
+
+
+@pytest.fixture(scope="session")
+def micropython() -> str:
+    """Path of the MicroPython that runs the firmware on this machine."""
+    return program("micropython")
+
+
+@pytest.fixture(scope="session")
+def umqtt_path() -> str:
+    """The folder to put on MICROPYPATH for `import umqtt.simple`."""
+    return str(umqtt.fetch())
+
+
+@pytest.fixture(scope="session")
+def native_toolchain() -> Path:
+    """The MicroPython source, for tests that build a native module for this machine; skips without it or a compiler."""
+    source = micropython_source.source_dir()
+    if source is None:
+        pytest.skip("no MicroPython source: `make setup` fetches it, or set MPY_DIR")
+    try:
+        program("gcc")
+    except FileNotFoundError:
+        pytest.skip("no C compiler (Debian: apt install build-essential)")
+    return source
+
+
+@pytest.fixture(scope="session")
+def evaluation_data() -> Path:
+    """The folder of recorded machines; skips when EDGEWISE_DATA names none."""
+    folder = Path(os.environ.get("EDGEWISE_DATA", ""))
+    if not os.environ.get("EDGEWISE_DATA") or not folder.is_dir():
+        pytest.skip("EDGEWISE_DATA names no folder with evaluation data")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """A function that returns a loopback TCP port nobody listens on, another one at each call."""
+    given: set[int] = set()
+
+    def next_port() -> int:
+        while True:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                port: int = probe.getsockname()[1]
+            if port not in given:
+                given.add(port)
+                return port
+
+    return next_port
+
+
+@pytest.fixture
+def spawn(tmp_path: Path) -> Iterator[Spawn]:
+    """Start a program in its own process group; its output goes to <number>.log in tmp_path. All end with the test."""
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start(*command: str | Path, **options: object) -> subprocess.Popen[bytes]:
+        log = (tmp_path / f"{len(running)}.log").open("wb")
+        with log:
+            defaults = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "start_new_session": True}
+            process = subprocess.Popen([str(part) for part in command], **(defaults | options))  # type: ignore[call-overload]
+        running.append(process)
+        return process
+
+    yield start
+    for process in running:
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ask the whole group to stop, then kill what is left of it: a child may outlive a parent that was killed."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_DEADLINE_S)
