@@ -56,7 +56,7 @@ _REAL = 3
 # key, kind, lowest, highest
 FIELDS = (
     ("abi", _UINT, 0, 0xFFFF),  # mpy ABI of a native payload, major * 256 + minor
-    ("arch", _TEXT, 1, 16),
+    ("arch", _TEXT, 1, wire.MAX_ARCH),
     ("card_sha256", _BYTES, 32, 32),  # the model card: how it was trained and how well it does
     ("class", _TEXT, 1, 16),
     ("created", _UINT, 0, wire.MAX_U32),  # unix seconds
@@ -68,7 +68,7 @@ FIELDS = (
     ("margin", _REAL, 0, 0),  # a score nearer to the threshold than this is doubtful; >= 0
     ("min_contract", _UINT, 1, 0xFF),  # the oldest protocol version a board may have
     ("n_features", _UINT, 1, wire.MAX_FEATURES),
-    ("name", _TEXT, 1, 48),
+    ("name", _TEXT, 1, wire.MAX_MODEL_NAME),
     ("payload_sha256", _BYTES, 32, 32),
     ("payload_size", _UINT, 1, MAX_PAYLOAD_BYTES),
     ("schema", _TEXT, 1, 512),
@@ -76,7 +76,7 @@ FIELDS = (
     ("sequence", _UINT, 0, wire.MAX_U32),  # anti-rollback: a board that committed 7 takes no 6
     ("threshold", _REAL, 0, 0),  # anomalous when the score is above
     ("tolerance", _REAL, 0, 0),  # largest difference from a golden score; >= 0
-    ("version", _TEXT, 5, 32),
+    ("version", _TEXT, 5, wire.MAX_VERSION),
 )
 # The lowest sequence a board may still return to once this model is committed; without it, the model's own sequence.
 ROLLBACK_TO = ("rollback_to", _UINT, 0, wire.MAX_U32)
