@@ -14,7 +14,21 @@ from contract.wire import BAD_CUT, BAD_DEPTH, BAD_RANGE, BAD_SIZE, BAD_TRAILING,
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from typing import Any
+
+    Packable = (
+        None
+        | bool
+        | int
+        | float
+        | str
+        | bytes
+        | bytearray
+        | memoryview
+        | Sequence["Packable"]
+        | Mapping[str, "Packable"]
+    )
 
 DEFAULT_MAX_ITEMS = 512  # values and map keys of one message, all levels together
 
@@ -29,9 +43,12 @@ ARRAY = 6
 MAP = 7
 _TYPE_NAMES = ("nil", "bool", "int", "float", "str", "bin", "array", "map")
 
-# Type of each byte 0xc0..0xdf; -1 is outside the subset (0xc1 and the extension types).
-_HIGH_TYPES = (NIL, -1, BOOL, BOOL, BIN, BIN, BIN, -1, -1, -1, FLOAT, FLOAT) + (INT,) * 8
-_HIGH_TYPES += (-1, -1, -1, -1, -1, STR, STR, STR, ARRAY, ARRAY, MAP, MAP)
+# Type of each byte 0xc0..0xdf; None is outside the subset (0xc1 and the extension types).
+_HIGH_TYPES = (
+    (NIL, None, BOOL, BOOL, BIN, BIN, BIN, None, None, None, FLOAT, FLOAT)
+    + (INT,) * 8
+    + (None, None, None, None, None, STR, STR, STR, ARRAY, ARRAY, MAP, MAP)
+)
 _INT_FORMATS = (">B", ">H", ">I", ">Q", ">b", ">h", ">i", ">q")  # 0xcc..0xd3
 _LENGTH_FORMATS = (">B", ">H", ">I")
 
@@ -103,7 +120,7 @@ class Packer:
         self.buf[pos] = 0xCB
         struct.pack_into(">d", self.buf, pos + 1, value)
 
-    def put_bin(self, data: bytes | bytearray | memoryview) -> None:
+    def put_bin(self, data: "bytes | bytearray | memoryview[Any]") -> None:
         """Bytes, with a length of 8, 16 or 32 bits."""
         self._put_bytes(data, 0xC4)
 
@@ -121,7 +138,7 @@ class Packer:
         else:
             self._put_bytes(data, 0xD9)
 
-    def _put_bytes(self, data: bytes | bytearray | memoryview, first_tag: int) -> None:
+    def _put_bytes(self, data: "bytes | bytearray | memoryview[Any]", first_tag: int) -> None:
         size = len(data)
         index = 0 if size < 256 else 1 if size < 65536 else 2
         start = 1 + (1 << index)
@@ -147,7 +164,7 @@ class Packer:
             self.buf[pos] = first_tag + index - 1
             struct.pack_into(_LENGTH_FORMATS[index], self.buf, pos + 1, count)
 
-    def put(self, value: "Any", max_depth: int = MAX_DEPTH) -> None:
+    def put(self, value: "Packable", max_depth: int = MAX_DEPTH) -> None:
         """Any value of the subset: None, bool, int, float (as float 64), str, bytes-like, list, tuple, dict.
 
         Map keys are written in sorted order, because MicroPython keeps no insertion order and a signature
@@ -168,22 +185,25 @@ class Packer:
         elif max_depth <= 0:
             raise WireError(BAD_DEPTH, "more than %d levels" % MAX_DEPTH)
         elif isinstance(value, (list, tuple)):
-            self.put_array(len(value))
-            for item in value:
-                self.put(item, max_depth - 1)
+            self._put_items(value, max_depth - 1)
         elif isinstance(value, dict):
-            self._put_dict(value, max_depth)
+            self._put_dict(value, max_depth - 1)
         else:
             raise WireError(BAD_TYPE, "%s cannot be packed" % type(value).__name__)
 
-    def _put_dict(self, mapping: "dict[str, Any]", max_depth: int) -> None:
+    def _put_items(self, items: "Sequence[Packable]", max_depth: int) -> None:
+        self.put_array(len(items))
+        for item in items:
+            self.put(item, max_depth)
+
+    def _put_dict(self, mapping: "Mapping[str, Packable]", max_depth: int) -> None:
         self.put_map(len(mapping))
         for key in mapping:
             if not isinstance(key, str):
                 raise WireError(BAD_TYPE, "map keys are text")
         for key in sorted(mapping):
             self.put_str(key)
-            self.put(mapping[key], max_depth - 1)
+            self.put(mapping[key], max_depth)
 
     def view(self, start: int = 0) -> memoryview:
         """What was written from `start` on, not copied: it changes when the buffer is written again."""
@@ -216,7 +236,7 @@ class Reader:
         if tag < 0xC0:
             return STR
         kind = _HIGH_TYPES[tag - 0xC0]
-        if kind < 0:
+        if kind is None:
             raise WireError(BAD_TYPE, "type byte 0x%02x at %d" % (tag, self.pos))
         return kind
 
@@ -343,7 +363,7 @@ class Reader:
     def skip(self, max_depth: int = MAX_DEPTH) -> None:
         """Moves over the next value with the same checks as take, but makes nothing of it."""
         kind = self.peek()
-        if kind == ARRAY or kind == MAP:
+        if kind in (ARRAY, MAP):
             if max_depth <= 0:
                 raise WireError(BAD_DEPTH, "at byte %d" % self.pos)
             count = self.take_array(0, self.end) if kind == ARRAY else 2 * self.take_map(0, self.end)
@@ -399,7 +419,7 @@ def check_utf8(data: bytes | memoryview) -> None:
             pos += 1
 
 
-def pack_into(buf: bytearray | memoryview, pos: int, value: "Any", max_depth: int = MAX_DEPTH) -> int:
+def pack_into(buf: bytearray | memoryview, pos: int, value: "Packable", max_depth: int = MAX_DEPTH) -> int:
     """Writes one value of the subset into `buf` at `pos` and gives the position after it (see Packer.put)."""
     packer = Packer(buf, pos)
     packer.put(value, max_depth)

@@ -37,13 +37,19 @@ MAX_UP_BYTES = 4096
 MAX_DOWN_BYTES = 8192
 MAX_DEVICE_ID = 32
 MAX_CHANNELS = 16
-MAX_ROWS = 255  # rows of one READINGS frame
+MAX_ROWS = 240  # rows of one READINGS frame: the encoder's scratch of 4 bytes a row stays below 1 kB
 MAX_FEATURES = 128
 MAX_DEPTH = 4  # nesting of a message, the message itself included
 MAX_FLOORS = 8  # epochs named by one HELLO
 MAX_ACKS = 4  # epochs named by one ACK
 MAX_U32 = 0xFFFFFFFF
 MAX_TIME_MS = (1 << 48) - 1
+MAX_MODEL_NAME = 32
+MAX_VERSION = 32
+MAX_ARCH = 16
+MAX_SETTINGS = 32  # keys of a configuration
+MAX_CHUNK_BYTES = 4096  # one flash checkpoint of a download
+MAX_ARTIFACT_BYTES = 20 + 72 + 2048 + 8192 + 262144  # header, signature, manifest, golden vectors, payload
 
 # ACK flags
 ACK_NEED_KEY = 1  # the base of a READINGS frame is not known: send it again as a key frame
@@ -100,6 +106,12 @@ WHY_NAMES = (
     "no model",
 )
 
+# What a higher tier answered to a QUERY
+VERDICT_NORMAL = 0
+VERDICT_ANOMALY = 1
+VERDICT_UNKNOWN = 2
+VERDICT_NAMES = ("normal", "anomaly", "unknown")
+
 # States of a model update (the table and its theory are in device/update.py)
 UPDATE_IDLE = 0
 UPDATE_OFFER = 1
@@ -147,6 +159,8 @@ REASON_KNOWN_BAD = 18  # this digest was rolled back before
 REASON_NOT_SERVED = 19  # the cloud stopped sending the artifact
 REASON_FLASH = 20  # flash refused a write
 REASON_MISMATCH = 21  # manifest disagrees with the offer
+REASON_STALE_OFFER = 22  # a WANT older than one already seen
+REASON_REVOKED_KEY = 23
 REASON_NAMES = (
     "ok",
     "bad format",
@@ -170,6 +184,8 @@ REASON_NAMES = (
     "not served",
     "flash write failed",
     "manifest mismatch",
+    "stale offer",
+    "revoked key",
 )
 
 
@@ -250,10 +266,7 @@ def valid_device_id(device: str) -> bool:
     """True for 1 to 32 characters of a-z, 0-9 and "-"."""
     if not 1 <= len(device) <= MAX_DEVICE_ID:
         return False
-    for c in device:
-        if not ("a" <= c <= "z" or "0" <= c <= "9" or c == "-"):
-            return False
-    return True
+    return all("a" <= c <= "z" or "0" <= c <= "9" or c == "-" for c in device)
 
 
 def topic(device: str, kind: str) -> str:
@@ -261,7 +274,7 @@ def topic(device: str, kind: str) -> str:
     return TOPIC_PREFIX + device + "/" + kind
 
 
-def split_topic(name: str) -> tuple:
+def split_topic(name: str) -> "tuple[str, str]":
     """(device, kind) of a topic; raises WireError(BAD_TOPIC)."""
     if name.startswith(TOPIC_PREFIX):
         parts = name[len(TOPIC_PREFIX) :].split("/")
