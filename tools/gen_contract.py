@@ -29,10 +29,11 @@ from contract.wire import WireError
 # In single precision: a board cannot make more, and neither NaN nor infinity is a score.
 Finite = Annotated[float, Meta(ge=-3.5e38, le=3.5e38)]
 SettingName = Annotated[str, Meta(min_length=1, max_length=32)]
-_SettingText = Annotated[str, Meta(max_length=128)]
+_SettingText = Annotated[str, Meta(max_length=wire.MAX_TEXT)]
 _SettingInt = Annotated[int, Meta(ge=-(2**31), le=2**32 - 1)]
-Setting = _SettingInt | Finite | bool | _SettingText | Annotated[tuple[_SettingInt, ...], Meta(max_length=16)]
-Scalar = _SettingInt | Finite | bool | _SettingText | Annotated[bytes, Meta(max_length=1024)]
+_SettingInts = Annotated[tuple[_SettingInt, ...], Meta(max_length=wire.MAX_CHANNELS)]
+Setting = _SettingInt | Finite | bool | _SettingText | _SettingInts
+Scalar = _SettingInt | Finite | bool | _SettingText
 
 '''
 

@@ -55,7 +55,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Arguments:
-    """A list of 0 to `high` values, each int, float, bool, text or bytes."""
+    """A list of 0 to `high` values, each int, float, bool or text."""
 
     high: int
 

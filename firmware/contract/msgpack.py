@@ -122,7 +122,8 @@ class Packer:
 
     def put_bin(self, data: "bytes | bytearray | memoryview[Any]") -> None:
         """Bytes, with a length of 8, 16 or 32 bits."""
-        self._put_bytes(data, 0xC4)
+        pos = self.put_bin_head(len(data))
+        self.buf[pos : pos + len(data)] = data
 
     def put_str(self, text: str) -> None:
         """Text as UTF-8; WireError(BAD_TYPE) for text that has none, such as lone surrogates."""
@@ -132,20 +133,24 @@ class Packer:
             raise WireError(BAD_TYPE, "text is not UTF-8")
         check_utf8(data)  # MicroPython encodes lone surrogates without a word
         if len(data) < 32:
-            pos = self._reserve(1 + len(data))
-            self.buf[pos] = 0xA0 | len(data)
-            self.buf[pos + 1 : pos + 1 + len(data)] = data
+            self._byte(0xA0 | len(data))
+            pos = self._reserve(len(data))
         else:
-            self._put_bytes(data, 0xD9)
+            pos = self._put_length(len(data), 0xD9)
+        self.buf[pos : pos + len(data)] = data
 
-    def _put_bytes(self, data: "bytes | bytearray | memoryview[Any]", first_tag: int) -> None:
-        size = len(data)
+    def put_bin_head(self, size: int) -> int:
+        """The head of a bin of `size` bytes; gives where the caller has to write them."""
+        return self._put_length(size, 0xC4)
+
+    def _put_length(self, size: int, first_tag: int) -> int:
+        """Head and room of `size` bytes; gives where the bytes begin."""
         index = 0 if size < 256 else 1 if size < 65536 else 2
         start = 1 + (1 << index)
         pos = self._reserve(start + size)
         self.buf[pos] = first_tag + index
         struct.pack_into(_LENGTH_FORMATS[index], self.buf, pos + 1, size)
-        self.buf[pos + start : pos + start + size] = data
+        return pos + start
 
     def put_array(self, count: int) -> None:
         """The head of an array; `count` values follow."""

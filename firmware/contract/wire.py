@@ -48,6 +48,7 @@ MAX_MODEL_NAME = 32
 MAX_VERSION = 32
 MAX_ARCH = 16
 MAX_SETTINGS = 32  # keys of a configuration
+MAX_TEXT = 128  # characters of a setting or an argument
 MAX_CHUNK_BYTES = 4096  # one flash checkpoint of a download
 MAX_ARTIFACT_BYTES = 20 + 72 + 2048 + 8192 + 262144  # header, signature, manifest, golden vectors, payload
 

@@ -1,0 +1,155 @@
+"""Downlink frames as a board takes them apart: every field held against its type and bounds, plain tuples out.
+
+A frame is refused whole, with WireError and nothing else, or understood whole. What goes up is in frames.py.
+"""
+
+from contract import wire
+from contract.frames import Fields
+from contract.msgpack import Reader
+from contract.wire import BAD_CODE, BAD_RANGE, BAD_SIZE, BAD_TYPE, MAX_TIME_MS, MAX_U32, WireError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_MAX_FLOAT32 = 3.5e38  # above the greatest float 32; what fails it is infinite or not a number
+
+
+def parse_downlink(frame: bytes | bytearray | memoryview) -> "tuple[Any, ...]":
+    """The fields of a message to the board, its code first.
+
+    (ACK, cloud_ms, [(epoch, 5 x seq)], flags), (WANT, config_version, config, offer, local_version) with `offer`
+    None or (name, version, sequence, sha256, size, format, arch), (CHUNK, sha8, offset, data, total),
+    (ANSWER, epoch, seq, verdict, score, tier), (DO, id, verb, args). Bytes are views into `frame`.
+    """
+    if len(frame) > wire.MAX_DOWN_BYTES:
+        raise WireError(BAD_SIZE, "%d bytes" % len(frame))
+    fields = Fields(frame)
+    parse = _PARSERS.get(fields.code)
+    if parse is None:
+        raise WireError(BAD_CODE, "%d" % fields.code)
+    values = parse(fields)
+    fields.finish()
+    return (fields.code,) + values
+
+
+def _parse_ack(fields: Fields) -> "tuple[Any, ...]":
+    reader = fields.need(2)
+    cloud_ms = reader.take_int(0, MAX_TIME_MS)
+    acks: "list[tuple[int, ...]]" = []
+    for _ in range(reader.take_array(0, wire.MAX_ACKS)):
+        reader.take_array(6, 6)
+        acks.append(
+            (reader.take_int(1, MAX_U32),) + tuple([reader.take_int(0, MAX_U32) for _ in range(len(wire.STREAMS))])
+        )
+    flags = reader.take_int(0, 255) if fields.more() else 0
+    return cloud_ms, acks, flags
+
+
+def _parse_want(fields: Fields) -> "tuple[Any, ...]":
+    reader = fields.need(2)
+    version = reader.take_int(0, MAX_U32)
+    config: "dict[str, Any]" = {}
+    for _ in range(reader.take_map(0, wire.MAX_SETTINGS)):
+        key = reader.take_str(1, 32)
+        if key in config:
+            raise WireError(BAD_TYPE, "key %s twice" % key)
+        config[key] = _setting(reader.take(1))
+    offer = None
+    if fields.more() and not reader.take_nil():
+        offer = _parse_offer(reader)
+    local_version = reader.take_int(0, MAX_U32) if fields.more() else 0
+    return version, config, offer, local_version
+
+
+def _parse_offer(reader: Reader) -> "tuple[Any, ...]":
+    count = reader.take_array(7, reader.end)
+    offer = (
+        reader.take_str(1, wire.MAX_MODEL_NAME),
+        reader.take_str(1, wire.MAX_VERSION),
+        reader.take_int(0, MAX_U32),
+        reader.take_bin(32, 32),
+        reader.take_int(1, wire.MAX_ARTIFACT_BYTES),
+        reader.take_int(0, 255),
+        reader.take_str(1, wire.MAX_ARCH),
+    )
+    for _ in range(count - 7):
+        reader.skip(wire.MAX_DEPTH - 2)
+    return offer
+
+
+def _parse_chunk(fields: Fields) -> "tuple[Any, ...]":
+    reader = fields.need(4)
+    return (
+        reader.take_bin(8, 8),
+        reader.take_int(0, MAX_U32),
+        reader.take_bin(0, wire.MAX_CHUNK_BYTES),
+        reader.take_int(0, wire.MAX_ARTIFACT_BYTES),
+    )
+
+
+def _parse_answer(fields: Fields) -> "tuple[Any, ...]":
+    reader = fields.need(4)
+    epoch = reader.take_int(1, MAX_U32)
+    seq = reader.take_int(0, MAX_U32)
+    verdict = reader.take_int(0, 255)
+    score = _finite(reader.take_float())
+    tier = reader.take_int(0, 255) if fields.more() else wire.ROUTE_CLOUD
+    return epoch, seq, verdict, score, tier
+
+
+def _parse_do(fields: Fields) -> "tuple[Any, ...]":
+    reader = fields.need(2)
+    number = reader.take_int(0, MAX_U32)
+    verb = reader.take_str(1, 32)
+    args: "list[Any]" = []
+    if fields.more():
+        for _ in range(reader.take_array(0, 8)):
+            args.append(_scalar(reader.take(0)))
+    return number, verb, args
+
+
+_PARSERS = {
+    wire.ACK: _parse_ack,
+    wire.WANT: _parse_want,
+    wire.CHUNK: _parse_chunk,
+    wire.ANSWER: _parse_answer,
+    wire.DO: _parse_do,
+}
+
+
+def _setting(value: "Any") -> "Any":
+    """A value of a configuration, checked: a scalar or a short list of integers."""
+    if isinstance(value, list):
+        items: "list[Any]" = value  # pyright: ignore[reportUnknownVariableType]  # what came off the wire
+        if len(items) > wire.MAX_CHANNELS:
+            raise WireError(BAD_SIZE, "%d integers in one setting" % len(items))
+        for item in items:
+            if item is True or item is False or not isinstance(item, int):
+                raise WireError(BAD_TYPE, "a list in a setting holds integers")
+            _scalar(item)
+        return items
+    return _scalar(value)
+
+
+def _scalar(value: "Any") -> "Any":
+    """An int, float, bool or text, held to the bounds of messages.py."""
+    if value is True or value is False:
+        return value
+    if isinstance(value, int):
+        if not -0x80000000 <= value <= MAX_U32:
+            raise WireError(BAD_RANGE, "%d is wider than 32 bits" % value)
+    elif isinstance(value, float):
+        _finite(value)
+    elif isinstance(value, str):
+        if len(value) > wire.MAX_TEXT:
+            raise WireError(BAD_SIZE, "%d characters" % len(value))
+    else:
+        raise WireError(BAD_TYPE, "not a scalar")
+    return value
+
+
+def _finite(value: float) -> float:
+    if not -_MAX_FLOAT32 <= value <= _MAX_FLOAT32:  # never true of NaN
+        raise WireError(BAD_RANGE, "a float is infinite or not a number")
+    return value
