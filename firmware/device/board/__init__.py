@@ -1,0 +1,32 @@
+"""What differs between the boards the firmware runs on. Every board module has ROOT and a class Board with the same
+methods; main.py picks one. The contract of each method is in firmware/DESIGN.md "Board".
+"""
+
+import os
+import sys
+
+_MPY = getattr(sys.implementation, "_mpy", 0)
+_ARCHS = (
+    "",
+    "x86",
+    "x64",
+    "armv6",
+    "armv6m",
+    "armv7m",
+    "armv7em",
+    "armv7emsp",
+    "armv7emdp",
+    "xtensa",
+    "xtensawin",
+    "rv32imc",
+    "rv64imc",
+)
+
+ARCH = _ARCHS[_MPY >> 10 & 0x3F] if _MPY >> 10 & 0x3F < len(_ARCHS) else ""  # "": loads no native module
+ABI = (_MPY & 0xFF) * 256 + (_MPY >> 8 & 3)  # .mpy version and native sub-version, 6.3 is 1539
+
+
+def free_flash(root: str) -> int:
+    """Bytes free on the file system that holds `root`."""
+    stat = os.statvfs(root or "/")
+    return stat[1] * stat[3]
