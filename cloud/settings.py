@@ -90,13 +90,13 @@ def load_settings(environ: Mapping[str, str] | None = None, *, data_dir: str | P
 
 
 def admin_token(settings: Settings, environ: Mapping[str, str] | None = None) -> str:
-    """The token HTTP writes need: EDGEWISE_TOKEN, else the file in the data folder, which is made when it is missing."""
+    """The token HTTP writes need: EDGEWISE_TOKEN, else the file in the data folder, made when it is missing."""
     env = os.environ if environ is None else environ
     return env.get("EDGEWISE_TOKEN") or read_or_make_secret(settings.token_path)
 
 
 def read_or_make_secret(path: Path) -> str:
-    """The text of a secret file; made with 256 random bits and mode 0600 when it does not exist. Safe against a race."""
+    """The text of a secret file, made with 256 random bits and mode 0600 when it is missing. Safe against a race."""
     try:
         return path.read_text("ascii").strip()
     except FileNotFoundError:

@@ -1,7 +1,7 @@
 """Engines. One asynchronous engine per process; SQLite by default, PostgreSQL by URL.
 
 SQLite runs in WAL mode with `synchronous=FULL`: a device forgets a record once it is acknowledged, so the commit before
-the acknowledgement has to survive a power cut. `NORMAL` would not sync the log at commit. What FULL costs is in DESIGN.md.
+the acknowledgement has to survive a power cut. `NORMAL` would not sync the log at commit. DESIGN.md has the costs.
 """
 
 from __future__ import annotations

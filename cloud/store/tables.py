@@ -78,6 +78,7 @@ devices = sa.Table(
     sa.Column("model_version", sa.String(32)),
     sa.Column("model_sha8", sa.String(16)),
     sa.Column("config_version", sa.BigInteger),  # of the configuration the board has applied
+    sa.Column("local_version", sa.BigInteger),  # how often it was changed on the spot
     sa.Column("reported", sa.JSON),  # {key: value} applied
     sa.Column("free_flash", sa.BigInteger),
     sa.Column("free_heap", sa.BigInteger),
@@ -228,6 +229,7 @@ quarantine = sa.Table(
     sa.Column("payload", sa.LargeBinary, nullable=False),
     sa.Column("size", sa.BigInteger, nullable=False),  # of the payload as it came; `payload` keeps at most 8 kB of it
     _ms("received_ms"),
+    _ms("replay_asked_ms", nullable=True),  # `edgewise frames replay`: ingest takes it once more
     _ms("replayed_ms", nullable=True),
     sa.Index(None, "device"),
 )
@@ -289,14 +291,17 @@ alias_history = sa.Table(
     sa.Index(None, "name", "alias"),
 )
 
-# What a device shall become: an outbox. Whoever changes a row raises `version` in the same transaction; ingest publishes
-# WANT for rows with version > published_version and then sets published_version to what it published.
+# What a device shall become: an outbox. Whoever changes a row raises `version` in the same transaction; ingest
+# publishes WANT for rows with version > published_version and then sets published_version to what it published.
 desired = sa.Table(
     "desired",
     metadata,
     _device(),
     sa.Column("version", sa.BigInteger, nullable=False),
     sa.Column("config", sa.JSON, nullable=False),  # {key: value}
+    sa.Column(
+        "local_version", sa.BigInteger, nullable=False, server_default="0"
+    ),  # the board's, as `config` took it in
     sa.Column("artifact_sha256", sa.String(64), sa.ForeignKey("artifacts.sha256")),  # NULL: the model stays as it is
     sa.Column("why", sa.Text, nullable=False, server_default=""),  # e.g. why no artifact fits this board
     sa.Column("published_version", sa.BigInteger, nullable=False, server_default="0"),

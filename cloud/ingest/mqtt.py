@@ -1,0 +1,128 @@
+"""The connection to the broker: the only importer of aiomqtt.
+
+aiomqtt acknowledges a message before the application has seen it, keeps it in an unbounded queue and makes a task for
+each one. Here a message goes straight from the socket to `on_message`, and its PUBACK is sent by `acknowledge`, after
+the commit. The broker stops sending at its in-flight limit (`broker.MAX_IN_FLIGHT`), which bounds what is held here.
+
+aiomqtt has no public way to acknowledge by hand; the two attributes of the paho client beneath it that are used for it
+(`manual_ack_set`, `ack`) are public in paho. Both packages are pinned, and tests/cloud/ingest/test_mqtt.py fails when
+either changes its mind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
+from typing import Any, NamedTuple
+
+import aiomqtt
+
+CONNECT_TIMEOUT_S = 5
+KEEPALIVE_S = 15
+_REFUSED = 0x80  # from here on, the code of a SUBACK is a refusal
+
+
+class LinkLost(Exception):
+    """The broker cannot be reached or went away; `reason` is for the log."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Login(NamedTuple):
+    """Where the broker listens and who we are to it."""
+
+    host: str
+    port: int
+    user: str
+    password: str
+    client_id: str
+
+
+class Delivery(NamedTuple):
+    """One message as the broker delivered it. `mid` means something to the link that delivered it and to no other."""
+
+    topic: str
+    payload: bytes
+    mid: int
+    qos: int
+
+
+class Link:
+    """One connection, from CONNACK to its loss. What was not acknowledged on it comes again on the next one."""
+
+    def __init__(self, client: aiomqtt.Client) -> None:
+        self._client = client
+        self._paho: Any = client._client  # pyright: ignore[reportPrivateUsage]
+
+    async def subscribe(self, topics: Iterable[str]) -> None:
+        """Subscribes with QoS 1; raises LinkLost when the broker refuses or does not answer."""
+        try:
+            granted = await self._client.subscribe([(topic, 1) for topic in topics], timeout=CONNECT_TIMEOUT_S)
+        except aiomqtt.MqttError as error:
+            raise LinkLost(str(error)) from error
+        if any((code if isinstance(code, int) else code.value) >= _REFUSED for code in granted):
+            raise LinkLost("the broker refused a subscription")
+
+    def acknowledge(self, deliveries: Iterable[Delivery]) -> None:
+        """Tells the broker that it may forget these deliveries of this link."""
+        for delivery in deliveries:
+            if delivery.qos:
+                self._paho.ack(delivery.mid, delivery.qos)
+
+    def send(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Hands a message to the socket with QoS 0 and does not wait: for what is made again when it is lost."""
+        self._paho.publish(topic, payload, 0, retain)
+
+    async def publish(self, topic: str, payload: bytes, *, retain: bool) -> None:
+        """Publishes with QoS 1 and waits until the broker has it; raises LinkLost when it does not come to have it."""
+        try:
+            await self._client.publish(topic, payload, qos=1, retain=retain, timeout=CONNECT_TIMEOUT_S)
+        except aiomqtt.MqttError as error:
+            raise LinkLost(str(error)) from error
+
+    async def lost(self) -> None:
+        """Waits for the end of the connection, then raises LinkLost."""
+        try:
+            await anext(self._client.messages)  # nothing is ever put there: see _Sink
+        except aiomqtt.MqttError as error:
+            raise LinkLost(str(error.__cause__ or error)) from error
+
+
+@asynccontextmanager
+async def connect(login: Login, on_message: Callable[[Delivery], None]) -> AsyncGenerator[Link]:
+    """A link with a persistent session; `on_message` is called from the event loop. Raises LinkLost."""
+
+    class _Sink(asyncio.Queue[aiomqtt.Message]):
+        """Where aiomqtt puts what it receives: passes it on and stays empty."""
+
+        def put_nowait(self, item: aiomqtt.Message) -> None:
+            on_message(Delivery(str(item.topic), _as_bytes(item.payload), item.mid, item.qos))
+
+    client = aiomqtt.Client(
+        login.host,
+        login.port,
+        username=login.user,
+        password=login.password,
+        identifier=login.client_id,
+        clean_session=False,
+        keepalive=KEEPALIVE_S,
+        timeout=CONNECT_TIMEOUT_S,
+        queue_type=_Sink,
+    )
+    client._client.manual_ack_set(True)  # pyright: ignore[reportPrivateUsage]
+    try:
+        await client.__aenter__()
+    except (aiomqtt.MqttError, OSError) as error:
+        raise LinkLost(str(error)) from error
+    try:
+        yield Link(client)
+    finally:
+        with suppress(aiomqtt.MqttError):  # the connection was lost already: the caller knows from `lost`
+            await client.__aexit__(None, None, None)
+
+
+def _as_bytes(payload: object) -> bytes:
+    return payload if isinstance(payload, bytes) else bytes(payload)  # type: ignore[call-overload]
