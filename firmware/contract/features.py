@@ -35,7 +35,7 @@ from contract.wire import MAX_CHANNELS, MAX_FEATURES
 COUNT_LIMIT = 32767
 FEATURE_LIMIT = (1 << 30) - 1
 MAX_WINDOW = 256
-MAX_SCHEMA_BYTES = 1024
+MAX_SCHEMA_BYTES = 512  # what a manifest can hold
 _COS_BITS = 14  # of a table entry's fraction
 
 # Where `_stats` keeps each statistic of the channel at hand; the order is that of TOKENS.
@@ -260,7 +260,7 @@ class Features:
         quarter = 3 * count  # sin(t) = cos(t + 3/4 turn); the table has 4 * w entries per turn
         first, last = self.bands[index]
         energy = 0
-        for bin in range(first, last + 1):
+        for line in range(first, last + 1):
             real = 0
             imaginary = 0
             angle = 0
@@ -271,7 +271,7 @@ class Features:
                 if turned >= 4 * count:
                     turned -= 4 * count
                 imaginary += d * cosines[turned] >> 7
-                angle += 4 * bin
+                angle += 4 * line
                 if angle >= 4 * count:
                     angle -= 4 * count
             # |sum| < 256 * 2**22 = 2**30; 7 bits of the cosine's fraction are left

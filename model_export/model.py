@@ -1,0 +1,90 @@
+"""A trained model on disk: a folder with the estimator, the windows it was made from, and its card."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from contract.features import Features
+from model_export import detectors, estimator_file
+from model_export.detectors import scaling
+from model_export.detectors.base import Detector
+from model_export.errors import ModelError
+from model_export.windows import parse_schema
+
+_ESTIMATOR = "estimator.npz"
+_WINDOWS = "windows.npz"
+_CARD = "card.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A fitted estimator and what its artifact needs.
+
+    train, held_out: int32 (n, n_features), the windows it was fitted to and those its threshold was chosen on.
+    card: JSON data for people and for the registry; it also holds schema, threshold and margin.
+    """
+
+    estimator: Any
+    train: npt.NDArray[np.int32]
+    held_out: npt.NDArray[np.int32]
+    card: dict[str, Any]
+
+    @property
+    def detector(self) -> Detector:
+        return detectors.of_estimator(self.estimator)
+
+    @property
+    def features(self) -> Features:
+        return parse_schema(self.card["schema"])
+
+    @property
+    def threshold(self) -> float:
+        """Anomalous when the score is above; float32-exact."""
+        return float(np.float32(self.card["threshold"]))
+
+    @property
+    def margin(self) -> float:
+        return float(np.float32(self.card["margin"]))
+
+    def scores(self, features: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """scikit-learn's scores of raw integer features (n, n_features): float64 (n,)."""
+        return reference_scores(self.estimator, features)
+
+    def card_bytes(self) -> bytes:
+        """The card as it is written and hashed."""
+        return (json.dumps(self.card, indent=2, sort_keys=True) + "\n").encode()
+
+
+def reference_scores(estimator: Any, features: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """scikit-learn's scores of raw integer features by an estimator or Pipeline; higher is more anomalous."""
+    scalers, core = scaling.split(estimator)
+    return detectors.of_estimator(core).scores(core, scaling.transform(scalers, features))
+
+
+def save(model: Model, folder: Path) -> None:
+    """Writes the folder; the same model gives the same bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    estimator_file.save(folder / _ESTIMATOR, model.estimator)
+    np.savez_compressed(folder / _WINDOWS, train=model.train, held_out=model.held_out)
+    (folder / _CARD).write_bytes(model.card_bytes())
+
+
+def load(folder: Path) -> Model:
+    """The model in a folder that `save` wrote; raises ModelError(bad-model)."""
+    estimator = estimator_file.load(folder / _ESTIMATOR)
+    try:
+        card = json.loads((folder / _CARD).read_bytes())
+        with np.load(folder / _WINDOWS, allow_pickle=False) as arrays:
+            model = Model(estimator, arrays["train"], arrays["held_out"], card)
+        width = model.features.n_features
+        if model.train.shape[1] != width or model.held_out.shape[1] != width:
+            raise ValueError("windows and schema differ in width")
+        if not np.isfinite([model.threshold, model.margin]).all():
+            raise ValueError("threshold or margin is not finite")
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise ModelError("bad-model", f"{folder} is no complete model folder: {error}. Train it again") from None
+    return model

@@ -1,0 +1,127 @@
+"""From a trained model to a signed artifact, with the proof made on the way."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from contract import artifact as container
+from contract import wire
+from model_export import adversarial, convert, parity
+from model_export.artifact import golden_bytes, pack
+from model_export.compile import MPY_ABI, check_tools, native_module
+from model_export.errors import ModelError
+from model_export.keys import PublisherKey
+from model_export.model import Model
+
+GOLDEN_ROWS = 16
+_FLOAT_STEPS = 8  # of slack in the tolerance, in steps of a float32 at the threshold
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What the publisher decides about one export. `created` and `expires` are unix seconds, expires 0 = never."""
+
+    version: str
+    sequence: int
+    created: int
+    expires: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """One artifact, the card it refers to (its SHA-256 is in the manifest), and the outcome of the parity check."""
+
+    artifact: bytes
+    card: bytes
+    parity: parity.Parity
+
+
+def default_sequence(version: str) -> int:
+    """A sequence that rises with the version: 1.2.3 -> 1002003. Raises ModelError for parts beyond 999."""
+    if not container.valid_version(version):
+        raise ModelError("bad-model", f"{version!r} is no version: write MAJOR.MINOR.PATCH, such as 1.0.0")
+    parts = [int(part) for part in version.partition("-")[0].split(".")]
+    if max(parts[1:]) > 999 or parts[0] > 4000:
+        raise ModelError("bad-model", f"no sequence follows from version {version}: give one with --sequence")
+    return parts[0] * 1_000_000 + parts[1] * 1_000 + parts[2]
+
+
+def export_native(model: Model, arch: str, release: Release, key: PublisherKey) -> Export:
+    """A signed native artifact for `arch`; raises ModelError, with code parity when one decision differs.
+
+    Parity is checked on this machine's build of the same C source: floats are rounded alike on every target.
+    """
+    check_tools(arch)
+    source = convert.c_source(model)
+    host = native_module(source, "x64")
+    payload = host if arch == "x64" else native_module(source, arch)
+    points = parity.points_for(model)
+    outcome = parity.compare(model, points, parity.native_scores(host, points))
+    parity.require(outcome, model)
+    golden = golden_vectors(model)
+    tolerance = 2 * outcome.largest_difference + _FLOAT_STEPS * float(np.spacing(np.float32(abs(model.threshold))))
+    card = _card(model, release, outcome, {"arch": arch, "format": container.FORMAT_NATIVE, "bytes": len(payload)})
+    manifest: dict[str, object] = {
+        "abi": MPY_ABI,
+        "arch": arch,
+        "card_sha256": hashlib.sha256(card).digest(),
+        "class": container.CLASS_MODEL,
+        "created": release.created,
+        "detector": model.card["detector"],
+        "expires": release.expires,
+        "format": container.FORMAT_NATIVE,
+        "margin": model.margin,
+        "min_contract": wire.PROTOCOL_VERSION,
+        "n_features": model.features.n_features,
+        "name": model.card["name"],
+        "schema": model.card["schema"],
+        "sequence": release.sequence,
+        "threshold": model.threshold,
+        "tolerance": float(np.float32(tolerance)),
+        "version": release.version,
+    }
+    try:
+        packed = pack(manifest, golden_bytes(golden), payload, key)
+    except container.ArtifactError as error:
+        raise ModelError("bad-model", f"the manifest is not acceptable: {error}. Check name and version") from None
+    return Export(packed, card, outcome)
+
+
+def golden_vectors(model: Model) -> list[tuple[list[int], float]]:
+    """Up to GOLDEN_ROWS (features, score) for the board's self-test: windows spread evenly over the range of scores,
+    and pairs of neighbours between which the decision turns.
+
+    Scores are scikit-learn's, as the float32 on the same side of the threshold.
+    """
+    seen = np.concatenate((model.train, model.held_out))
+    scores = model.scores(seen)
+    order = np.argsort(scores, kind="stable")
+    center = float(np.median(scores))
+    near = order[np.abs(scores[order] - center) <= 2 * abs(model.threshold - center)]
+    room = container.MAX_GOLDEN_BYTES // container.golden_row_bytes(seen.shape[1])
+    count = min(GOLDEN_ROWS, room)
+    turning = adversarial.points(model.scores, model.threshold, seen, 2)[:2]
+    spread = seen[near[np.linspace(0, len(near) - 1, count - len(turning)).astype(int)]]
+    rows = np.concatenate((spread, turning))
+    return [
+        ([int(x) for x in row], _same_side(score, model.threshold))
+        for row, score in zip(rows, model.scores(rows), strict=True)
+    ]
+
+
+def _same_side(score: np.float64, threshold: float) -> float:
+    """The float32 nearest to a score that is on the same side of the threshold, as native/decide.h rounds."""
+    rounded = np.float32(score)
+    if score > threshold and rounded <= threshold:
+        rounded = np.nextafter(np.float32(threshold), np.float32(np.inf))
+    elif score <= threshold and rounded > threshold:
+        rounded = np.float32(threshold)
+    return float(rounded)
+
+
+def _card(model: Model, release: Release, outcome: parity.Parity, target: dict[str, Any]) -> bytes:
+    export = target | {"version": release.version, "sequence": release.sequence, "parity": asdict(outcome)}
+    return (json.dumps(model.card | {"export": export}, indent=2, sort_keys=True) + "\n").encode()

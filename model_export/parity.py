@@ -1,0 +1,90 @@
+"""Proof that a compiled model decides as scikit-learn does: both score the same points, the model under MicroPython."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from model_export import adversarial, runtime
+from model_export.errors import ModelError
+from model_export.model import Model
+
+DEFAULT_POINTS = 4000
+
+_SCORER = """
+import sys
+from array import array
+import model
+n = model.n_features()
+row = array('i', [0] * n)
+score = array('f', [0.0])
+with open(sys.argv[1], 'rb') as points, open(sys.argv[2], 'wb') as scores:
+    while points.readinto(row) == 4 * n:
+        score[0] = model.score(row)
+        scores.write(score)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """The outcome over `points` vectors. Differences are absolute within reach of the threshold (up to twice its
+    distance from the median window), relative beyond, where only the decision counts."""
+
+    points: int
+    decisions_differing: int
+    largest_difference: float
+    largest_relative_difference: float
+
+
+def native_scores(mpy: bytes, points: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+    """Scores of int32 (n, n_features) by a native module under this machine's MicroPython: float32 (n,)."""
+    with tempfile.TemporaryDirectory(prefix="edgewise-parity-") as work:
+        folder = Path(work)
+        (folder / "model.mpy").write_bytes(mpy)
+        np.ascontiguousarray(points, dtype=np.int32).tofile(folder / "points")
+        runtime.run(_SCORER, ["points", "scores"], folder)
+        scores = np.fromfile(folder / "scores", dtype=np.float32)
+    if len(scores) != len(points):
+        raise ModelError("parity", f"the compiled model gave {len(scores)} scores for {len(points)} points")
+    return scores
+
+
+def points_for(model: Model, count: int = DEFAULT_POINTS) -> npt.NDArray[np.int32]:
+    """Every training and held-out window and `count` adversarial points."""
+    seen = np.concatenate((model.train, model.held_out))
+    return np.concatenate((seen, adversarial.points(model.scores, model.threshold, seen, count)))
+
+
+def compare(model: Model, points: npt.NDArray[np.int32], scores: npt.NDArray[np.float32]) -> Parity:
+    """How the board's scores compare with scikit-learn's."""
+    reference = model.scores(points)
+    ours = scores.astype(np.float64)
+    differing = int(np.count_nonzero((ours > model.threshold) != (reference > model.threshold)))
+    difference = np.abs(ours - reference)
+    center = float(np.median(model.scores(model.train)))
+    near = np.abs(reference - center) <= 2 * abs(model.threshold - center)
+    scale = np.maximum(np.abs(reference), np.finfo(np.float32).tiny)
+    return Parity(
+        points=len(points),
+        decisions_differing=differing,
+        largest_difference=_largest(difference[near]),
+        largest_relative_difference=_largest((difference / scale)[~near]),
+    )
+
+
+def require(parity: Parity, model: Model) -> None:
+    """Raises ModelError(parity) unless every decision agreed."""
+    if parity.decisions_differing:
+        raise ModelError(
+            "parity",
+            f"the compiled {model.card['detector']} decides {parity.decisions_differing} of {parity.points} points "
+            "otherwise than scikit-learn: no artifact was written. Please report this with the model folder",
+        )
+
+
+def _largest(values: npt.NDArray[Any]) -> float:
+    finite = values[np.isfinite(values)]
+    return float(finite.max()) if len(finite) else 0.0

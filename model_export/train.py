@@ -1,0 +1,156 @@
+"""Fits a detector to the first part of a series, sets its threshold on the next, and measures it on the rest."""
+
+import platform
+import warnings
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from model_export import detectors, threshold
+from model_export.data import Series
+from model_export.errors import ModelError
+from model_export.model import Model, reference_scores
+from model_export.windows import Windows, compute, parse_schema
+
+MIN_WINDOWS_PER_FEATURE = 3
+MIN_HELD_OUT = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to train. `train_part` and `held_out_part` are shares of the series, in order of time, from its start.
+
+    false_alarms: target share of normal windows that score above the threshold.
+    """
+
+    name: str
+    schema: str
+    detector: str = "elliptic-envelope"
+    settings: dict[str, Any] = field(default_factory=dict[str, Any])
+    seed: int = 0
+    train_part: float = 0.4
+    held_out_part: float = 0.3
+    false_alarms: float = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Row selections of Windows.features, bool (n,): only clean windows in the first two."""
+
+    train: npt.NDArray[np.bool_]
+    held_out: npt.NDArray[np.bool_]
+    test: npt.NDArray[np.bool_]
+
+
+def train(series: Series, plan: Plan) -> Model:
+    """A fitted model with its card; deterministic. Raises ModelError."""
+    detector = detectors.by_name(plan.detector)
+    features = parse_schema(plan.schema)
+    windows = compute(series, features)
+    parts = divide(windows, len(series.values), features.window, plan)
+    fitted = windows.features[parts.train]
+    held_out = windows.features[parts.held_out]
+    _check_enough(fitted, held_out, features.names, plan)
+
+    estimator = detector.build(plan.seed, plan.settings)
+    remarks = _fit(estimator, fitted, plan.detector)
+    chosen = threshold.choose(reference_scores(estimator, held_out), plan.false_alarms)
+    card = {
+        "name": plan.name,
+        "detector": plan.detector,
+        "estimator": type(estimator).__name__,
+        "settings": plan.settings,
+        "schema": plan.schema,
+        "schema_hash": features.schema_hash.hex(),
+        "threshold": chosen.value,
+        "margin": chosen.margin,
+        "seed": plan.seed,
+        "dataset": {
+            "name": series.name,
+            "sha256": series.sha256,
+            "rows": len(series.values),
+            "channels": list(series.channels),
+            "labelled": series.labels is not None,
+            "train_part": plan.train_part,
+            "held_out_part": plan.held_out_part,
+        },
+        "windows": {"train": len(fitted), "held_out": len(held_out), "test": int(parts.test.sum())},
+        "false_alarms": {
+            "target": plan.false_alarms,
+            "held_out": chosen.false_alarms,
+            "confidence_95": [chosen.low, chosen.high],
+        },
+        "test": measure(windows, parts.test, reference_scores(estimator, windows.features), chosen.value),
+        "remarks": remarks,
+        "versions": {name: version(name) for name in ("scikit-learn", "numpy", "emlearn")}
+        | {"python": platform.python_version()},
+    }
+    return Model(estimator, fitted, held_out, card)
+
+
+def _fit(estimator: Any, fitted: npt.NDArray[np.int32], name: str) -> list[str]:
+    """Fits in place and returns what scikit-learn warned of; raises ModelError(bad-data)."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            estimator.fit(fitted.astype(np.float64))
+        except (ValueError, TypeError) as error:
+            raise ModelError("bad-data", f"{name} cannot be fitted to this data: {error}") from None
+    return sorted({str(warning.message).partition(":")[0] for warning in caught})
+
+
+def divide(windows: Windows, n_rows: int, window: int, plan: Plan) -> Parts:
+    """Training, held-out and test windows; none of the first two parts reaches into the part after it."""
+    train_end = round(n_rows * plan.train_part)
+    held_out_end = round(n_rows * (plan.train_part + plan.held_out_part))
+    starts = windows.ends - window + 1
+    clean = np.ones(len(starts), dtype=np.bool_) if windows.clean is None else windows.clean
+    return Parts(
+        train=clean & (windows.ends < train_end),
+        held_out=clean & (starts >= train_end) & (windows.ends < held_out_end),
+        test=starts >= held_out_end,
+    )
+
+
+def measure(
+    windows: Windows, part: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64], limit: float
+) -> dict[str, Any]:
+    """Alarms in one part and, where labels exist, how good they are; a window bears its last sample's label."""
+    alarms = scores[part] > limit
+    result: dict[str, Any] = {"windows": len(alarms), "alarms": int(alarms.sum())}
+    if windows.anomalous is None or not len(alarms):
+        return result
+    truth = windows.anomalous[part]
+    hits = int((alarms & truth).sum())
+    result["anomalous"] = int(truth.sum())
+    result["hits"] = hits
+    result["precision"] = hits / max(1, int(alarms.sum()))
+    result["recall"] = hits / max(1, int(truth.sum()))
+    result["f1"] = 2 * hits / max(1, int(alarms.sum()) + int(truth.sum()))
+    result["false_alarm_rate"] = float(alarms[~truth].mean()) if not truth.all() else 0.0
+    return result
+
+
+def _check_enough(fitted: npt.NDArray[np.int32], held_out: npt.NDArray[np.int32], names: list[str], plan: Plan) -> None:
+    needed = max(MIN_HELD_OUT, MIN_WINDOWS_PER_FEATURE * len(names))
+    if len(fitted) < needed:
+        raise ModelError(
+            "bad-data",
+            f"{len(fitted)} normal windows to train on, too few for {len(names)} features: at least {needed} are "
+            f"needed. Record more, raise --train-part ({plan.train_part:g}) or use fewer features",
+        )
+    if len(held_out) < MIN_HELD_OUT:
+        raise ModelError(
+            "bad-data",
+            f"{len(held_out)} normal windows are held out to set the threshold, at least {MIN_HELD_OUT} are needed: "
+            f"raise --held-out-part ({plan.held_out_part:g})",
+        )
+    constant = [name for name, low, high in zip(names, fitted.min(0), fitted.max(0), strict=True) if low == high]
+    if constant:
+        raise ModelError(
+            "bad-data",
+            f"constant in the training part: {', '.join(constant)}. Leave them out of the schema or train on more rows",
+        )

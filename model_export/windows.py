@@ -1,0 +1,89 @@
+"""From a series to feature vectors, by the very code the boards run."""
+
+from array import array
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from contract.features import COUNT_LIMIT, Features, SchemaError
+from model_export.data import Series
+from model_export.errors import ModelError
+
+DEFAULT_TOKENS = ("mean", "var", "min", "max", "ld", "zc")
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Every window of a series, one per sample once the first window is full.
+
+    features: int32 (n, n_features); ends: intp (n,), row of each window's last sample; anomalous: bool (n,), the label
+    of that sample, and clean: bool (n,), no sample of the window labelled, both None without labels.
+    """
+
+    features: npt.NDArray[np.int32]
+    ends: npt.NDArray[np.intp]
+    anomalous: npt.NDArray[np.bool_] | None
+    clean: npt.NDArray[np.bool_] | None
+
+
+def parse_schema(text: str) -> Features:
+    """The Features of a schema text; raises ModelError(bad-schema)."""
+    try:
+        return Features(text)
+    except SchemaError as error:
+        raise ModelError("bad-schema", f"{error} in {text!r}") from None
+
+
+def schema_for(series: Series, window: int, tokens: tuple[str, ...] = DEFAULT_TOKENS) -> str:
+    """A schema for any series: the finest decimal scale that the data has and that leaves half of int16 free."""
+    channels = []
+    for i, name in enumerate(series.channels):
+        plain = "".join(c if c.isascii() and c.isalnum() else "_" for c in name).strip("_")[:24] or f"c{i}"
+        channels.append(f"{plain}::{_scale(series.values[:, i])}")
+    return f"v1;w={window};c={','.join(channels)};f={','.join(tokens)}"
+
+
+def _scale(values: npt.NDArray[np.float64]) -> str:
+    largest = float(np.abs(values).max())
+    room = (COUNT_LIMIT + 1) / 2
+    if largest > room:
+        return f"1/{10 ** int(np.ceil(np.log10(largest / room)))}"
+    scale = 1
+    while scale < 1000000 and largest * scale * 10 <= room and np.any(np.abs(values * scale % 1) > 1e-9):
+        scale *= 10
+    return str(scale)
+
+
+def to_counts(series: Series, features: Features) -> npt.NDArray[np.int32]:
+    """The samples as the sampler would give them: int32 (rows, channels), rounded half to even, clamped."""
+    if series.values.shape[1] != features.n_channels:
+        raise ModelError(
+            "bad-schema",
+            f"the schema has {features.n_channels} channels, the data {series.values.shape[1]} "
+            f"({', '.join(series.channels)}): select as many with --columns",
+        )
+    scale = np.array([channel.scale_num / channel.scale_den for channel in features.channels])
+    return np.clip(np.rint(series.values * scale), -COUNT_LIMIT, COUNT_LIMIT).astype(np.int32)
+
+
+def compute(series: Series, features: Features) -> Windows:
+    """The feature vector of every window; raises ModelError(bad-data) when the series is shorter than one."""
+    counts = to_counts(series, features)
+    size = features.window
+    count = len(counts) - size + 1
+    if count < 1:
+        raise ModelError("bad-data", f"{len(counts)} rows are fewer than one window of {size}: choose a smaller window")
+    flat = array("i", counts.tobytes())
+    out = array("i", [0] * features.n_features)
+    step = features.n_channels
+    vectors = np.empty((count, features.n_features), dtype=np.int32)
+    for i in range(count):
+        features.compute_into(flat[i * step : (i + size) * step], out)
+        vectors[i] = out
+    ends = np.arange(size - 1, size - 1 + count)
+    if series.labels is None:
+        return Windows(vectors, ends, None, None)
+    running = np.concatenate(([0], np.cumsum(series.labels)))
+    clean = running[ends + 1] == running[ends + 1 - size]
+    return Windows(vectors, ends, series.labels[ends], clean)
