@@ -21,6 +21,8 @@ STARTED_BY_NAME = ("boot.py", "main.py")
 # The board packages that only one kind of board can import.
 ONLY_ON_HOST = ("device/board/host.py",)
 ONLY_ON_CHIP = ("device/board/esp32.py",)
+# The table other files are generated from; no board reads it, and it is not MicroPython.
+ONLY_FOR_GENERATORS = ("contract/messages.py",)
 
 
 class FirmwareFile(NamedTuple):
@@ -46,7 +48,7 @@ def firmware_files(arch: str) -> list[FirmwareFile]:
     """What a deployment for `arch` holds, sorted by target; generated and hand-written files alike."""
     if arch not in ARCHS:
         raise ValueError(f"unknown arch {arch!r}; known are {', '.join(ARCHS)}")
-    left_out = ONLY_ON_CHIP if arch == HOST_ARCH else ONLY_ON_HOST
+    left_out = ONLY_FOR_GENERATORS + (ONLY_ON_CHIP if arch == HOST_ARCH else ONLY_ON_HOST)
     files = [FirmwareFile(FIRMWARE / name, name) for name in STARTED_BY_NAME if (FIRMWARE / name).is_file()]
     for package in ("contract", "device"):
         for source in (FIRMWARE / package).rglob("*.py"):
