@@ -78,8 +78,9 @@ FIELDS = (
     ("tolerance", _REAL, 0, 0),  # largest difference from a golden score; >= 0
     ("version", _TEXT, 5, wire.MAX_VERSION),
 )
-# The lowest sequence a board may still return to once this model is committed; without it, the model's own sequence.
-ROLLBACK_TO = ("rollback_to", _UINT, 0, wire.MAX_U32)
+# The lowest sequence a board may return to, from what its other slot holds, once it committed this model. Optional; 0
+# or absent allows the way back. A download below the board's counter is never allowed.
+ROLLBACK_FLOOR = ("rollback_floor", _UINT, 0, wire.MAX_U32)
 
 
 class ArtifactError(Exception):
@@ -186,13 +187,13 @@ class Manifest:
         self.threshold: float = fields["threshold"]
         self.tolerance: float = fields["tolerance"]
         self.version: str = fields["version"]
-        self.rollback_to: int = fields.get("rollback_to", self.sequence)
+        self.rollback_floor: int = fields.get("rollback_floor", 0)
         if self.margin < 0 or self.tolerance < 0:
             raise ArtifactError(wire.REASON_BAD_FORMAT, "margin or tolerance below 0")
         if not valid_version(self.version):
             raise ArtifactError(wire.REASON_BAD_FORMAT, "version")
-        if self.rollback_to > self.sequence:
-            raise ArtifactError(wire.REASON_BAD_FORMAT, "rollback_to above sequence")
+        if self.rollback_floor > self.sequence:
+            raise ArtifactError(wire.REASON_BAD_FORMAT, "rollback_floor above sequence")
         if sha256(self.schema.encode()).digest()[:8] != self.schema_hash:
             raise ArtifactError(wire.REASON_BAD_FORMAT, "schema_hash")
 
@@ -351,7 +352,7 @@ def _check_fields(fields: "dict[str, Any]") -> None:
             raise ArtifactError(wire.REASON_BAD_FORMAT, "no " + key)
         if not _valid(fields[key], kind, low, high):
             raise ArtifactError(wire.REASON_BAD_FORMAT, key)
-    key, kind, low, high = ROLLBACK_TO
+    key, kind, low, high = ROLLBACK_FLOOR
     if key in fields and not _valid(fields[key], kind, low, high):
         raise ArtifactError(wire.REASON_BAD_FORMAT, key)
 

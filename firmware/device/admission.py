@@ -1,0 +1,146 @@
+"""What must hold before an artifact may be installed, checked on the first chunk and again on what lies on flash.
+
+Imported only while an update is under way: a wake has no use for the container format or for elliptic curves.
+"""
+
+from array import array
+from hashlib import sha256
+
+from contract import artifact, wire
+from contract.artifact import ArtifactError
+from device import signature, slots
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import BinaryIO
+
+    from device.files import Files
+    from device.update_record import Offer
+
+
+class Policy:
+    """What a board accepts.
+
+    arch, abi (major * 256 + minor), formats (FORMAT_* bits) and schema_hash are the board's own; trusted: {key id: x
+    || y}, see trusted_keys(); revoked: key ids no longer accepted, whatever `trusted` says.
+    """
+
+    def __init__(
+        self, arch: str, abi: int, formats: int, schema_hash: bytes, trusted: dict, revoked: tuple = ()
+    ) -> None:
+        self.arch = arch
+        self.abi = abi
+        self.formats = formats
+        self.schema_hash = schema_hash
+        self.trusted = trusted
+        self.revoked = revoked
+
+
+def check_head(data: "bytes | memoryview", offer: "Offer", policy: Policy, sequence: int, now_s: int) -> tuple:
+    """(Head, Manifest) of the artifact that begins with `data`, if the board may install it; else ArtifactError.
+
+    sequence: the lowest it may have; now_s: unix time in seconds, 0 when not known. Nothing of the manifest
+    is looked at before the signature holds.
+    """
+    head = artifact.Head(data)
+    if head.header.size != offer.size:
+        raise ArtifactError(wire.REASON_CUT, "%d bytes, not %d" % (head.header.size, offer.size))
+    if head.key_id in policy.revoked:
+        raise ArtifactError(wire.REASON_REVOKED_KEY, head.key_id.hex())
+    key = policy.trusted.get(head.key_id)
+    if key is None:
+        raise ArtifactError(wire.REASON_UNKNOWN_KEY, head.key_id.hex())
+    if not signature.verify(head.digest, head.signature, key):
+        raise ArtifactError(wire.REASON_BAD_SIGNATURE)
+    manifest = head.manifest()
+    target = artifact.Target(
+        policy.arch, policy.abi, policy.formats, policy.schema_hash, wire.PROTOCOL_VERSION, sequence
+    )
+    reason = artifact.refusal(manifest, target, now_s)
+    if reason != wire.REASON_OK:
+        raise ArtifactError(reason)
+    for name in ("name", "version", "sequence", "arch"):
+        if getattr(manifest, name) != getattr(offer, name):
+            raise ArtifactError(wire.REASON_MISMATCH, name)
+    if manifest.format != wire.FORMAT_NAMES[offer.format]:
+        raise ArtifactError(wire.REASON_MISMATCH, "format")
+    return head, manifest
+
+
+def check_flash(
+    fs: "Files", places: slots.Slots, slot: int, offer: "Offer", policy: Policy, now_s: int
+) -> artifact.Manifest:
+    """The Manifest of the artifact that lies in `slot`, every byte of it checked; raises ArtifactError, OSError."""
+    whole = sha256()
+    golden = sha256()
+    payload = sha256()
+    with fs.open(places.head_path(slot), "rb") as f:
+        start = f.read(_head_bytes(f))
+        whole.update(start)
+        slots.feed(f, whole, golden)
+        head_size = f.tell()
+    with fs.open(places.payload_path(slot, offer.format), "rb") as f:
+        slots.feed(f, whole, payload)
+        payload_size = f.tell()
+    # The whole first: were only a bit wrong on flash, a later check would blame the publisher.
+    if head_size + payload_size != offer.size:
+        raise ArtifactError(wire.REASON_CUT, "%d of %d bytes" % (head_size + payload_size, offer.size))
+    if whole.digest() != offer.sha256:
+        raise ArtifactError(wire.REASON_BAD_DIGEST, "artifact")
+    head, manifest = check_head(start, offer, policy, places.lowest(offer.sha256), now_s)
+    if head.header.payload_at != head_size:
+        raise ArtifactError(wire.REASON_CUT, "payload of %d bytes" % payload_size)
+    if golden.digest() != manifest.golden_sha256:
+        raise ArtifactError(wire.REASON_BAD_DIGEST, "golden vectors")
+    if payload.digest() != manifest.payload_sha256:
+        raise ArtifactError(wire.REASON_BAD_DIGEST, "payload")
+    return manifest
+
+
+def read_manifest(fs: "Files", places: slots.Slots, slot: int) -> artifact.Manifest:
+    """The Manifest in a slot whose digest the caller has just checked; raises ArtifactError, OSError."""
+    with fs.open(places.head_path(slot), "rb") as f:
+        return artifact.Head(f.read(_head_bytes(f))).manifest()
+
+
+def payload_at(fs: "Files", places: slots.Slots, slot: int) -> int:
+    """Where the payload begins in the artifact in a slot; raises ArtifactError, OSError."""
+    with fs.open(places.head_path(slot), "rb") as f:
+        return artifact.parse_header(f.read(artifact.HEADER_BYTES)).payload_at
+
+
+def golden_vectors(
+    fs: "Files", places: slots.Slots, slot: int, manifest: artifact.Manifest
+) -> "Iterator[tuple[array, float]]":
+    """Yields (features, score) for each golden vector in a slot; `features`, array('i'), is the same every time."""
+    features = array("i", [0] * manifest.n_features)
+    row = bytearray(artifact.golden_row_bytes(manifest.n_features))
+    with fs.open(places.head_path(slot), "rb") as f:
+        f.seek(_head_bytes(f))
+        for _ in range(manifest.golden_count):
+            f.readinto(row)
+            yield features, artifact.golden_into(row, features)
+
+
+def _head_bytes(f: "BinaryIO") -> int:
+    """Bytes before the golden vectors of an open head file, which is left at its start; at most MAX_HEAD_BYTES."""
+    start = f.read(artifact.HEADER_BYTES)
+    f.seek(0)
+    try:
+        return artifact.parse_header(start).golden_at
+    except ArtifactError:  # it was parsed before it was written
+        raise ArtifactError(wire.REASON_BAD_DIGEST, "header on flash")
+
+
+def trusted_keys(config: dict) -> dict:
+    """{key id: x || y} of config["trusted_keys"], {hex: hex}, without those whose id is not their own digest."""
+    keys = {}
+    for name, public in config.items():
+        try:
+            key = bytes.fromhex(public)
+        except ValueError:
+            continue
+        if len(key) == 64 and artifact.key_id(key).hex() == name:
+            keys[artifact.key_id(key)] = key
+    return keys

@@ -1,0 +1,129 @@
+"""What an update in progress must not forget: the offer and how far it came, one A/B record, `update`.
+
+Losing this record loses an update's progress and nothing else: what runs is in the pointer (slots.py).
+"""
+
+import struct
+
+from micropython import const
+
+from contract.wire import (
+    MAX_ARCH,
+    MAX_ARTIFACT_BYTES,
+    MAX_MODEL_NAME,
+    MAX_U32,
+    MAX_VERSION,
+    REASON_OK,
+    UPDATE_IDLE,
+)
+from device.records import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from device.files import Files
+
+_LAYOUT = const(1)
+# layout, state, reason, attempts, steps, stalls, started, due, config version
+_FIELDS = "<BBBBBBBBI"
+_OFFER = "<32sIIB16s32s32s"
+_FIELD_BYTES = struct.calcsize(_FIELDS)
+
+
+class Offer:
+    """The model a WANT names: `sha256` of the artifact and its `size` in bytes, format FORMAT_*; all unverified."""
+
+    def __init__(self, name: str, version: str, sequence: int, digest: bytes, size: int, form: int, arch: str) -> None:
+        self.name = name
+        self.version = version
+        self.sequence = sequence
+        self.sha256 = bytes(digest)
+        self.size = size
+        self.format = form
+        self.arch = arch
+
+    @property
+    def sha8(self) -> bytes:
+        """The 8 bytes that name the artifact on the wire."""
+        return self.sha256[:8]
+
+    def is_sound(self) -> bool:
+        """False when a field is outside what an artifact can have."""
+        return (
+            _is_plain(self.name, MAX_MODEL_NAME)
+            and _is_plain(self.version, MAX_VERSION)
+            and _is_plain(self.arch, MAX_ARCH)
+            and 0 <= self.sequence <= MAX_U32
+            and 0 <= self.format <= 255
+            and len(self.sha256) == 32
+            and 1 <= self.size <= MAX_ARTIFACT_BYTES
+        )
+
+
+class UpdateRecord:
+    """The record's fields; store() after changing them.
+
+    state UPDATE_*, reason REASON_*; attempts: boots that began this state; steps: states entered for this offer;
+    stalls: sessions in which the cloud sent nothing; started: the slot was emptied for this offer; due: the state is
+    still to be reported; config_version: of the WANT that made the offer; offer: Offer or None.
+    """
+
+    def __init__(self, fs: "Files", root: str) -> None:
+        self._record = Record(fs, root + "/update")
+        self.load()
+
+    def load(self) -> None:
+        """Reads the record; without one no update is in progress."""
+        data = self._record.load()
+        if data is None or len(data) < _FIELD_BYTES or data[0] != _LAYOUT:
+            data = struct.pack(_FIELDS, _LAYOUT, UPDATE_IDLE, REASON_OK, 0, 0, 0, 0, 0, 0)
+        (
+            _,
+            self.state,
+            self.reason,
+            self.attempts,
+            self.steps,
+            self.stalls,
+            self.started,
+            self.due,
+            self.config_version,
+        ) = struct.unpack_from(_FIELDS, data)
+        self.offer = None
+        if len(data) > _FIELD_BYTES:
+            digest, sequence, size, form, arch, name, version = struct.unpack_from(_OFFER, data, _FIELD_BYTES)
+            self.offer = Offer(_text(name), _text(version), sequence, digest, size, form, _text(arch))
+
+    def store(self) -> None:
+        """Writes the fields; raises OSError when flash refuses."""
+        data = struct.pack(
+            _FIELDS,
+            _LAYOUT,
+            self.state,
+            self.reason,
+            self.attempts,
+            self.steps,
+            self.stalls,
+            self.started,
+            self.due,
+            self.config_version,
+        )
+        offer = self.offer
+        if offer is not None:
+            data += struct.pack(
+                _OFFER,
+                offer.sha256,
+                offer.sequence,
+                offer.size,
+                offer.format,
+                offer.arch.encode(),
+                offer.name.encode(),
+                offer.version.encode(),
+            )
+        self._record.store(data)
+
+
+def _is_plain(text: str, longest: int) -> bool:
+    return 1 <= len(text) <= longest and all(" " <= c <= "~" for c in text)
+
+
+def _text(field: bytes) -> str:
+    return field.rstrip(b"\0").decode()
