@@ -1,0 +1,155 @@
+"""Boards at the end of a serial line: real esptool and mpremote, and a stand-in for the hardware only."""
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tests.tools.repl_board import ReplBoard
+from tests.tools.rom_loader import RomLoader
+from tests.tools.test_chips import image_for
+from tools import board
+from tools.board_cli import board as board_command
+from tools.chips import CHIPS, WrongImage
+from tools.firmware import compile_file, firmware_files
+
+CONFIG = {"device": "desk-1", "kind": "pump"}
+
+
+@pytest.fixture
+def repl_board(tmp_path: Path, micropython: str, umqtt_path: str):
+    with ReplBoard(micropython, tmp_path, umqtt_path) as on_the_desk:
+        yield on_the_desk
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(CONFIG))
+    return path
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "image.bin"
+    path.write_bytes(image_for(CHIPS["ESP32-C3"]))
+    return path
+
+
+@pytest.mark.parametrize("name", ["ESP32", "ESP32-C3"])
+def test_flash_writes_the_image_where_the_chip_starts_it(tmp_path: Path, name: str):
+    chip = CHIPS[name]
+    data = image_for(chip)
+    (tmp_path / "image.bin").write_bytes(data)
+    with RomLoader(name) as rom:
+        assert board.flash(rom.port, tmp_path / "image.bin", erase=False, shown=False) == chip
+    assert rom.flash[chip.image_at : chip.image_at + len(data)] == data
+    assert not rom.erased
+
+
+def test_flash_with_erase_clears_the_whole_chip_first(image: Path):
+    with RomLoader("ESP32-C3") as rom:
+        board.flash(rom.port, image, erase=True, shown=False)
+    assert rom.erased
+
+
+def test_image_for_another_chip_is_refused_before_anything_is_written(image: Path):
+    with RomLoader("ESP32") as rom, pytest.raises(WrongImage, match="for ESP32-C3, the chip on the port is ESP32"):
+        board.flash(rom.port, image, erase=True, shown=False)
+    assert not rom.erased
+    assert set(rom.flash) == {0xFF}
+
+
+def test_line_where_nothing_answers_ends_with_what_to_do():
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(board.BoardError) as refused:
+        board.detect_chip(f"socket://127.0.0.1:{silent.getsockname()[1]}")
+    assert refused.value.code in ("program-failed", "timeout")
+    assert "reset" in refused.value.next_step
+
+
+def test_deploy_puts_exactly_the_compiled_firmware_and_the_configuration_on_the_board(
+    repl_board: ReplBoard, config: Path, tmp_path: Path
+):
+    done = board.deploy(repl_board.port, config, [])
+
+    expected = {"config.json": config.read_bytes()}
+    for file in firmware_files("x64"):
+        expected[file.target] = compile_file(file, tmp_path / "expected", "x64").read_bytes()
+    on_board = {
+        path.relative_to(repl_board.files).as_posix(): path.read_bytes()
+        for path in repl_board.files.rglob("*")
+        if path.is_file()
+    }
+    assert on_board == expected
+    assert (done.arch, done.files, done.removed) == ("x64", len(expected) - 1, 0)
+
+
+def test_deploy_removes_modules_of_an_earlier_release_and_keeps_what_the_board_made(
+    repl_board: ReplBoard, config: Path
+):
+    for name in ("device/cycle.py", "contract/gone.mpy", "outbox/0.seg", "epoch.0"):
+        (repl_board.files / name).parent.mkdir(exist_ok=True)
+        (repl_board.files / name).write_bytes(b"x")
+    assert board.deploy(repl_board.port, config, []).removed == 2
+    assert not (repl_board.files / "device/cycle.py").exists()
+    assert not (repl_board.files / "contract/gone.mpy").exists()
+    assert (repl_board.files / "outbox/0.seg").exists()
+    assert (repl_board.files / "epoch.0").exists()
+
+
+def test_deploy_restarts_the_board_at_the_end(repl_board: ReplBoard, config: Path):
+    board.probe(repl_board.port)
+    before = repl_board.starts
+    board.deploy(repl_board.port, config, [])
+    # one soft reset for the probe, one for the copy, and machine.reset()
+    assert repl_board.wait_for_starts(before + 3)
+
+
+def test_deploy_refuses_a_configuration_without_a_device(repl_board: ReplBoard, tmp_path: Path):
+    broken = tmp_path / "broken.json"
+    for text in ("", "[]", "{}", "nonsense"):
+        broken.write_text(text)
+        with pytest.raises(board.BoardError) as refused:
+            board.deploy(repl_board.port, broken, [])
+        assert refused.value.code == "bad-config"
+    assert list(repl_board.files.iterdir()) == []
+
+
+def test_micropython_that_cannot_load_the_firmware_is_refused():
+    fine = board.Running("rv32imc", 6, 3, "ESP32C3 module", has_umqtt=True)
+    assert board.check_running(fine) == "rv32imc"
+    for change, code in (
+        ({"mpy_sub_version": 2}, "wrong-abi"),
+        ({"mpy_version": 5}, "wrong-abi"),
+        ({"arch": None}, "wrong-arch"),
+        ({"has_umqtt": False}, "no-umqtt"),
+    ):
+        with pytest.raises(board.BoardError) as refused:
+            board.check_running(fine._replace(**change))
+        assert refused.value.code == code
+
+
+def test_list_prints_json_for_programs():
+    result = CliRunner().invoke(board_command, ["list", "--json"])
+    assert result.exit_code == 0
+    assert isinstance(json.loads(result.output), list)
+
+
+def test_port_that_does_not_exist_is_an_error_with_a_next_step(config: Path):
+    result = CliRunner().invoke(board_command, ["deploy", "--port", "/dev/ttyNONE", "--config", str(config)])
+    assert result.exit_code == 1
+    assert "/dev/ttyNONE does not exist; `edgewise board list` shows the ports" in result.output
+
+
+def test_port_cannot_smuggle_an_option():
+    with pytest.raises(board.BoardError):
+        board.choose_port("--before")
+
+
+def test_flash_reports_for_programs(image: Path):
+    with RomLoader("ESP32-C3") as rom:
+        result = CliRunner().invoke(board_command, ["flash", "--port", rom.port, "--image", str(image), "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.output)["chip"] == "ESP32-C3"

@@ -1,0 +1,270 @@
+"""Put MicroPython and the firmware onto a board at a serial port, with esptool and mpremote as programs.
+
+They run as programs because esptool is GPL and because both keep their command line stable, not their modules. Each
+call has a deadline. A port is a device path, or a URL of pyserial such as rfc2217://host:port.
+"""
+
+import json
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from contract import artifact as container
+from tools.chips import CHIPS, Chip, check_image
+from tools.firmware import build, program
+
+DETECT_DEADLINE_S = 30
+FLASH_DEADLINE_S = 600
+COPY_DEADLINE_S = 600
+BAUD = 460800
+MPY_VERSION = 6
+MPY_SUB_VERSION = 3  # decides whether machine code in a .mpy is understood
+# sys.implementation._mpy >> 10, from MicroPython's py/persistentcode.h
+ARCH_BY_NUMBER = {2: "x64", 7: "armv7emsp", 10: "xtensawin", 11: "rv32imc"}
+MODEL_FILE = "model.ewa"
+
+_PROBE = """
+import json, sys
+try:
+    import umqtt.simple
+    umqtt = True
+except ImportError:
+    umqtt = False
+print(json.dumps({"mpy": sys.implementation._mpy, "machine": sys.implementation._machine, "umqtt": umqtt}))
+"""
+# Modules of an earlier release: left behind, an old .py would win over the new .mpy of the same name.
+_REMOVE_STALE = """
+import os
+def sweep(folder):
+    for entry in os.ilistdir(folder):
+        path = folder + "/" + entry[0]
+        if entry[1] == 0x4000:
+            sweep(path)
+        elif path not in keep:
+            os.remove(path)
+            print(path)
+for folder in ("contract", "device"):
+    try:
+        os.stat(folder)
+    except OSError:
+        continue
+    sweep(folder)
+"""
+
+
+class BoardError(Exception):
+    """Something between this machine and a board went wrong; `cause` and `next_step` are for the person at the desk."""
+
+    def __init__(self, code: str, cause: str, next_step: str) -> None:
+        self.code = code
+        self.cause = cause
+        self.next_step = next_step
+        super().__init__(f"{cause}; {next_step}")
+
+
+class SerialPort(NamedTuple):
+    path: str
+    usb_id: str
+    """vendor:product in hexadecimal."""
+    description: str
+
+
+class Running(NamedTuple):
+    """What the MicroPython on a board says of itself."""
+
+    arch: str | None
+    mpy_version: int
+    mpy_sub_version: int
+    machine: str
+    has_umqtt: bool
+
+
+class Deployed(NamedTuple):
+    machine: str
+    arch: str
+    files: int
+    bytes: int
+    removed: int
+    """Files of an earlier release that were taken off."""
+    artifact: str | None
+
+
+def serial_ports() -> list[SerialPort]:
+    """The USB serial ports of this machine; a UART on the main board, which has no USB identity, is left out."""
+    ports: list[SerialPort] = []
+    for line in _run("every port", program("mpremote"), "devs", deadline_s=DETECT_DEADLINE_S).splitlines():
+        # path, serial number, vid:pid, manufacturer and product, as mpremote's `devs` prints them
+        fields = line.split(maxsplit=3)
+        if len(fields) >= 3 and fields[2] not in ("0000:0000", "None:None"):
+            ports.append(SerialPort(fields[0], fields[2], fields[3] if len(fields) > 3 else ""))
+    return ports
+
+
+def choose_port(given: str | None) -> str:
+    """`given` when it can be a port, or the only one there is. Raises BoardError."""
+    if given is None:
+        found = [port.path for port in serial_ports()]
+        if len(found) == 1:
+            return found[0]
+        cause = f"there are {len(found)} boards: {', '.join(found)}" if found else "no board is on any USB port"
+        raise BoardError("no-port", cause, "name one with --port" if found else "plug it in with a data cable")
+    if "://" not in given and (given.startswith("-") or not Path(given).exists()):
+        raise BoardError("no-port", f"{given} does not exist", "`edgewise board list` shows the ports there are")
+    return given
+
+
+def detect_chip(port: str) -> Chip:
+    """The chip at `port`, asked through its ROM bootloader, which restarts the board. Raises BoardError."""
+    said = _esptool(port, "read-mac", deadline_s=DETECT_DEADLINE_S)
+    found = re.search(r"^Connected to (ESP\S+) on ", said, re.MULTILINE)
+    if found is None:
+        raise BoardError("no-chip", "esptool named no chip", "check the cable, hold BOOT, press reset, try again")
+    if found[1] not in CHIPS:
+        raise BoardError("wrong-chip", f"{found[1]} is not supported", f"supported are {', '.join(CHIPS)}")
+    return CHIPS[found[1]]
+
+
+def flash(port: str, image: Path, erase: bool, shown: bool) -> Chip:
+    """Write a complete MicroPython image. Raises BoardError, WrongImage (nothing was written), OSError.
+
+    `shown` lets esptool's progress through to the terminal. `erase` also removes the board's files: its configuration,
+    its models and the records it has not sent yet.
+    """
+    chip = detect_chip(port)
+    check_image(image, chip)
+    options = ("--erase-all",) if erase else ()
+    chip_name = chip.name.lower().replace("-", "")
+    write = ("write-flash", *options, hex(chip.image_at), str(image))
+    _esptool(port, "--chip", chip_name, "--baud", str(BAUD), *write, deadline_s=FLASH_DEADLINE_S, shown=shown)
+    return chip
+
+
+def probe(port: str) -> Running:
+    """Ask the MicroPython at `port` what it is. Raises BoardError."""
+    said = _mpremote(port, "exec", _PROBE, deadline_s=DETECT_DEADLINE_S)
+    try:
+        answer = json.loads(said.strip().splitlines()[-1])
+        mpy = int(answer["mpy"])
+        return Running(
+            ARCH_BY_NUMBER.get(mpy >> 10 & 0xF),
+            mpy & 0xFF,
+            mpy >> 8 & 0x3,
+            str(answer["machine"]),
+            bool(answer["umqtt"]),
+        )
+    except (IndexError, KeyError, ValueError, TypeError):
+        raise BoardError(
+            "no-answer", f"the board answered {said[-200:]!r}", "write a MicroPython image first: edgewise board flash"
+        ) from None
+
+
+def check_running(running: Running) -> str:
+    """The arch to build for; refuses a MicroPython that could not load the firmware. Raises BoardError."""
+    abi = f"{running.mpy_version}.{running.mpy_sub_version}"
+    newer = "write MicroPython 1.23 or later with `edgewise board flash`"
+    if running.mpy_version != MPY_VERSION or running.mpy_sub_version != MPY_SUB_VERSION:
+        needed = f"{MPY_VERSION}.{MPY_SUB_VERSION}"
+        raise BoardError("wrong-abi", f"{running.machine} loads .mpy files of ABI {abi}, ours are {needed}", newer)
+    if running.arch is None:
+        raise BoardError("wrong-arch", f"{running.machine} runs machine code we do not build", "take an ESP32")
+    if not running.has_umqtt:
+        step = "take an image of the ESP32 port, or run `mpremote mip install umqtt.simple`"
+        raise BoardError("no-umqtt", f"the MicroPython of {running.machine} lacks umqtt.simple", step)
+    return running.arch
+
+
+def choose_artifact(candidates: list[Path], arch: str) -> Path:
+    """The artifact a board of `arch` runs best: native code for it, else a table. Raises BoardError, OSError."""
+    fitting: dict[str, Path] = {}
+    made_for: list[str] = []
+    for path in candidates:
+        try:
+            _, manifest, _, _ = container.split(path.read_bytes())
+        except container.ArtifactError as error:
+            raise BoardError("bad-artifact", f"{path}: {error}", "export it again: edgewise model export") from None
+        abi = MPY_VERSION * 256 + MPY_SUB_VERSION
+        if (manifest.arch, manifest.abi) == (arch, abi) or manifest.arch == container.ANY_ARCH:
+            fitting[manifest.format] = path
+        made_for.append(f"{path.name} is {manifest.format} for {manifest.arch}")
+    best = fitting.get(container.FORMAT_NATIVE) or fitting.get(container.FORMAT_BLOB)
+    if best is None:
+        step = f"edgewise model export --arch {arch}"
+        raise BoardError("wrong-arch", f"the board runs {arch}, but {', '.join(made_for)}", step)
+    return best
+
+
+def deploy(port: str, config: Path, artifacts: list[Path]) -> Deployed:
+    """Copy the firmware, `config` and the fitting artifact onto the board and restart it.
+
+    Raises BoardError, CompileFailed, OSError.
+    """
+    device = _device_of(config)
+    running = probe(port)
+    arch = check_running(running)
+    artifact = choose_artifact(artifacts, arch) if artifacts else None
+    with tempfile.TemporaryDirectory(prefix=f"edgewise-{device}-") as work:
+        folder = Path(work) / "board"
+        targets = {file.target for file in build(folder, arch)}
+        (folder / "config.json").write_bytes(config.read_bytes())
+        if artifact:
+            (folder / MODEL_FILE).write_bytes(artifact.read_bytes())
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        sweep = ("exec", f"keep = {sorted(targets)!r}\n{_REMOVE_STALE}")
+        # "." because the empty path, which mpremote takes for the root, exists on littlefs only.
+        copy = ("fs", "cp", "-r", *(str(path) for path in sorted(folder.iterdir())), ":.")
+        steps = (*sweep, "+", *copy, "+", "reset")
+        said = _mpremote(port, *steps, deadline_s=COPY_DEADLINE_S)
+    removed = sum(line.startswith(("contract/", "device/")) for line in said.splitlines())
+    return Deployed(running.machine, arch, len(targets), size, removed, artifact.name if artifact else None)
+
+
+def _device_of(config: Path) -> str:
+    try:
+        document = json.loads(config.read_text(encoding="utf-8"))
+        return str(document["device"])
+    except (ValueError, KeyError, TypeError):
+        step = "make it with `edgewise device add`, which prints it"
+        raise BoardError("bad-config", f"{config} is no board configuration with a `device`", step) from None
+
+
+def _esptool(port: str, *arguments: str, deadline_s: float, shown: bool = False) -> str:
+    return _run(port, program("esptool"), "--port", port, *arguments, deadline_s=deadline_s, shown=shown)
+
+
+def _mpremote(port: str, *arguments: str, deadline_s: float) -> str:
+    return _run(port, program("mpremote"), "connect", port, *arguments, deadline_s=deadline_s)
+
+
+def _run(port: str, *command: str, deadline_s: float, shown: bool = False) -> str:
+    """Run a program that talks to `port`; returns what it printed unless it is `shown`. Raises BoardError."""
+    name = Path(command[0]).name
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=None if shown else subprocess.PIPE,
+            stderr=None if shown else subprocess.STDOUT,
+            text=True,
+            timeout=deadline_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        step = "press reset on the board and try again"
+        raise BoardError("timeout", f"{name} on {port} took more than {deadline_s:.0f} s", step) from None
+    if done.returncode:
+        lines = [line.strip() for line in (done.stdout or "").splitlines() if line.strip()]
+        cause = f"{name} on {port} failed: {lines[-1] if lines else f'exit status {done.returncode}'}"
+        raise BoardError("program-failed", cause, _next_step(done.stdout or "", port))
+    return done.stdout or ""
+
+
+def _next_step(said: str, port: str) -> str:
+    if "ermission denied" in said:
+        return f"give yourself the right to use {port}, on Debian by joining the group dialout"
+    if "in use" in said or "busy" in said:
+        return f"close the program that has {port} open"
+    if "raw repl" in said:
+        return "press reset on the board and try again at once; without MicroPython on it, run `edgewise board flash`"
+    return "check the cable, hold BOOT while you press reset, and try again"
