@@ -5,6 +5,7 @@ call has a deadline. A port is a device path, or a URL of pyserial such as rfc22
 """
 
 import json
+import os
 import re
 import subprocess
 import tempfile
@@ -254,17 +255,22 @@ def _run(port: str, *command: str, deadline_s: float, shown: bool = False) -> st
         step = "press reset on the board and try again"
         raise BoardError("timeout", f"{name} on {port} took more than {deadline_s:.0f} s", step) from None
     if done.returncode:
-        lines = [line.strip() for line in (done.stdout or "").splitlines() if line.strip()]
-        cause = f"{name} on {port} failed: {lines[-1] if lines else f'exit status {done.returncode}'}"
-        raise BoardError("program-failed", cause, _next_step(done.stdout or "", port))
+        said = done.stdout or f"exit status {done.returncode}"
+        raise BoardError("program-failed", f"{name} on {port} failed: {_cause(said)}", _next_step(said, port))
     return done.stdout or ""
 
 
+def _cause(said: str) -> str:
+    """The line that says what went wrong, out of progress before it and advice or a traceback around it."""
+    found = re.search(r"(?:A fatal error occurred|TransportError|^mpremote): (.+)", said, re.MULTILINE)
+    return found[1] if found else said.strip().splitlines()[-1]
+
+
 def _next_step(said: str, port: str) -> str:
-    if "ermission denied" in said:
+    if Path(port).exists() and not os.access(port, os.R_OK | os.W_OK):
         return f"give yourself the right to use {port}, on Debian by joining the group dialout"
-    if "in use" in said or "busy" in said:
-        return f"close the program that has {port} open"
     if "raw repl" in said:
         return "press reset on the board and try again at once; without MicroPython on it, run `edgewise board flash`"
+    if "in use" in said or "busy" in said:
+        return f"close the program that has {port} open"
     return "check the cable, hold BOOT while you press reset, and try again"

@@ -65,8 +65,15 @@ def test_image_for_another_chip_is_refused_before_anything_is_written(image: Pat
 def test_line_where_nothing_answers_ends_with_what_to_do():
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(board.BoardError) as refused:
         board.detect_chip(f"socket://127.0.0.1:{silent.getsockname()[1]}")
-    assert refused.value.code in ("program-failed", "timeout")
-    assert "reset" in refused.value.next_step
+    assert "Failed to connect to Espressif device" in refused.value.cause
+    assert "hold BOOT" in refused.value.next_step
+
+
+def test_board_without_micropython_is_told_to_flash_one():
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(board.BoardError) as refused:
+        board.probe(f"socket://127.0.0.1:{silent.getsockname()[1]}")
+    assert refused.value.cause.endswith("could not enter raw repl")
+    assert "edgewise board flash" in refused.value.next_step
 
 
 def test_deploy_puts_exactly_the_compiled_firmware_and_the_configuration_on_the_board(
