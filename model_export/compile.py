@@ -88,4 +88,5 @@ def _make(folder: Path, arch: str) -> None:
     )
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines()
+        lines = [line for line in lines if "error:" in line] or lines
         raise ModelError("build-failed", f"the native {arch} module did not build:\n  " + "\n  ".join(lines[-8:]))

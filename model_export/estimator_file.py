@@ -6,6 +6,8 @@ can build the classes listed in CLASSES and nothing else. It is written byte for
 
 import io
 import json
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,7 @@ CLASSES: dict[str, type] = {
 }
 # Needed to fit, not to score.
 _LEFT_OUT = ("_random_state", "_optimizer", "_tree", "_rng", "loss_curve_", "validation_scores_")
+_UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
 
 
 def save(path: Path, estimator: BaseEstimator) -> None:
@@ -70,7 +73,7 @@ def load(path: Path) -> Any:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return _decode(json.loads(arrays["estimator"].tobytes()), arrays)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except _UNREADABLE as error:
         raise ModelError("bad-model", f"{path} holds no estimator that can be read: {error}. Train it again") from None
 
 

@@ -55,7 +55,10 @@ def train(series: Series, plan: Plan) -> Model:
     held_out = windows.features[parts.held_out]
     _check_enough(fitted, held_out, features.names, plan)
 
-    estimator = detector.build(plan.seed, plan.settings)
+    try:
+        estimator = detector.build(plan.seed, plan.settings)
+    except TypeError as error:
+        raise ModelError("unsupported", f"settings of {plan.detector}: {error}") from None
     remarks = _fit(estimator, fitted, plan.detector)
     chosen = threshold.choose(reference_scores(estimator, held_out), plan.false_alarms)
     card = {

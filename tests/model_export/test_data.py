@@ -1,0 +1,108 @@
+"""What a CSV file may hold, and what is said when it holds something else."""
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from model_export import data
+from model_export.errors import ModelError
+
+ROWS = 40
+
+
+def csv(*columns: list[object], header: str, delimiter: str = ",") -> bytes:
+    lines = [delimiter.join(str(cell) for cell in row) for row in zip(*columns, strict=True)]
+    return "\n".join([header.replace(",", delimiter), *lines]).encode()
+
+
+def numbers(n: int = ROWS) -> list[object]:
+    return [float(i % 7) for i in range(n)]
+
+
+def refusal(raw: bytes, **choice: Any) -> str:
+    with pytest.raises(ModelError) as caught:
+        data.parse("pump.csv", raw, **choice)
+    assert caught.value.code == "bad-data"
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_numeric_columns_are_the_channels_and_a_time_column_is_passed_over(delimiter):
+    raw = csv([f"2024-01-01 00:{i:02d}" for i in range(ROWS)], numbers(), header="time,flow", delimiter=delimiter)
+    series = data.parse("pump.csv", raw)
+    assert series.channels == ("flow",)
+    assert series.values.shape == (ROWS, 1)
+    assert series.values[8, 0] == 1.0
+    assert series.labels is None
+
+
+def test_columns_are_taken_in_the_order_asked_for():
+    raw = csv(numbers(), [10.0 + i for i in range(ROWS)], header="a,b")
+    assert data.parse("x.csv", raw, columns=("b", "a")).values[3].tolist() == [13.0, 3.0]
+
+
+def test_a_label_column_becomes_labels_and_no_channel():
+    raw = csv(numbers(), ["0.0", "1.0", "true", "False"] * (ROWS // 4), header="a,bad")
+    series = data.parse("x.csv", raw, label="bad")
+    assert series.channels == ("a",)
+    assert series.labels is not None
+    assert series.labels[:4].tolist() == [False, True, True, False]
+
+
+def test_a_compressed_file_is_read_and_hashed_as_it_is(tmp_path: Path):
+    path = tmp_path / "pump.csv.gz"
+    path.write_bytes(gzip.compress(csv(numbers(), header="a"), mtime=0))
+    assert data.load(str(path)).name == "pump"
+
+
+@pytest.mark.parametrize(("name", "rows", "channels"), [("water-flow", 1268, 1), ("shuttle", 49097, 9)])
+def test_the_series_of_river_are_there(name, rows, channels):
+    series = data.load(name)
+    assert series.values.shape == (rows, channels)
+    assert (series.labels is not None) == (name == "shuttle")
+
+
+def test_a_file_that_is_not_there_names_the_known_series(tmp_path: Path):
+    with pytest.raises(ModelError, match=r"No such file.*water-flow, shuttle"):
+        data.load(str(tmp_path / "none.csv"))
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "NaN"])
+def test_a_value_that_is_not_finite_is_named_with_its_line(value):
+    cells = numbers()
+    cells[5] = value
+    assert "line 7: column 'a' is" in refusal(csv(cells, header="a"))
+
+
+def test_hazards_are_refused_with_cause_and_next_step():
+    assert "is empty" in refusal(b"")
+    assert "too few" in refusal(csv(numbers(5), header="a"))
+    assert "has no header" in refusal(csv(numbers(), header="1.5"))
+    assert "constant (3)" in refusal(csv([3] * ROWS, header="a"))
+    assert "names a column twice" in refusal(csv(numbers(), numbers(), header="a,a"))
+    assert "not a text file" in refusal(b"\xff\xfe\x00\x01")
+    assert "not a text file" in refusal(b"\x1f\x8bgarbage")
+    assert "has no numeric column" in refusal(csv(["x"] * ROWS, header="a"))
+    assert "has no column 'b'; it has a" in refusal(csv(numbers(), header="a"), columns=("b",))
+    assert "has no column 'bad'" in refusal(csv(numbers(), header="a"), label="bad")
+    assert "given twice" in refusal(csv(numbers(), header="a"), columns=("a", "a"))
+    assert "neither 0/1" in refusal(csv(numbers(), [7] * ROWS, header="a,bad"), label="bad")
+
+
+def test_text_in_a_numeric_column_is_named_with_its_line():
+    cells = numbers()
+    cells[3] = "off"
+    assert "line 5: 'off' in column 'a' is not a number" in refusal(csv(cells, header="a"))
+
+
+def test_a_short_row_is_named_with_its_line():
+    raw = csv(numbers(), numbers(), header="a,b").replace(b"\n2.0,2.0\n", b"\n2.0\n", 1)
+    assert "line 4: 1 cells under a header of 2" in refusal(raw)
+
+
+def test_values_are_float64_and_finite():
+    series = data.parse("x.csv", csv(numbers(), header="a"))
+    assert series.values.dtype == np.float64
