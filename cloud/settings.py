@@ -30,11 +30,8 @@ class Settings(msgspec.Struct, frozen=True):
     http_port: int = DEFAULT_HTTP_PORT
     mqtt_port: int = DEFAULT_MQTT_PORT
     log_level: str = "INFO"
-
-    @property
-    def blobs_dir(self) -> Path:
-        """Artifacts, named by their SHA-256."""
-        return self.data_dir / "blobs"
+    blobs_url: str = ""
+    """Where artifacts lie, by SHA-256: `file:///folder` or `s3://bucket/prefix`."""
 
     @property
     def broker_dir(self) -> Path:
@@ -69,6 +66,7 @@ class Settings(msgspec.Struct, frozen=True):
             "EDGEWISE_HTTP_PORT": str(self.http_port),
             "EDGEWISE_MQTT_PORT": str(self.mqtt_port),
             "EDGEWISE_LOG_LEVEL": self.log_level,
+            "EDGEWISE_BLOBS_URL": self.blobs_url,
         }
 
 
@@ -86,6 +84,7 @@ def load_settings(environ: Mapping[str, str] | None = None, *, data_dir: str | P
         http_port=_port(env, "EDGEWISE_HTTP_PORT", DEFAULT_HTTP_PORT),
         mqtt_port=_port(env, "EDGEWISE_MQTT_PORT", DEFAULT_MQTT_PORT),
         log_level=level,
+        blobs_url=env.get("EDGEWISE_BLOBS_URL") or f"file://{folder / 'blobs'}",
     )
 
 

@@ -1,0 +1,1 @@
+"""Registry of signed models: artifacts, versions, aliases, and which artifact each board should run."""

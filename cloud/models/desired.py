@@ -1,0 +1,194 @@
+"""Which model each board shall run, written to the `desired` outbox in the caller's transaction.
+
+A board follows, in this order: its assignment (a pinned version, or the champion of a named model); the champion of the
+model it runs; when it runs none, the only champion that takes the features it computes. `reconcile` works out the
+artifact from the board's last HELLO, raises desired.version where it changes, and records why nothing fits otherwise.
+It may run at any time and any number of times: with nothing new to say it writes nothing.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from cloud.models.manifests import from_json
+from cloud.models.tables import assignments, deployments
+from cloud.models.targets import Board, Candidate, choose
+from cloud.store.engine import insert
+from cloud.store.tables import aliases, artifacts, desired, devices, models
+from contract import artifact, wire
+
+CHAMPION = "champion"
+
+# Parameters of one IN (...): below the limit of both databases.
+_CHUNK = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What `reconcile` did for one board: the artifact it is told to run now, or why it is told nothing."""
+
+    device: str
+    sha256: str | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    name: str
+    version: str
+    cause: str
+
+
+async def assign(
+    connection: AsyncConnection, names: Iterable[str], model: str, version: str | None, source: str, now_ms: int
+) -> None:
+    """Binds boards to a version of a model, or with None to its champion; `reconcile` has to follow."""
+    rows = [
+        {"device": device, "name": model, "version": version, "source": source, "changed_ms": now_ms}
+        for device in names
+    ]
+    if not rows:
+        return
+    statement = insert(assignments, connection.dialect)
+    new = statement.excluded
+    await connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["device"],
+            set_={"name": new.name, "version": new.version, "source": new.source, "changed_ms": new.changed_ms},
+        ),
+        rows,
+    )
+
+
+async def release(connection: AsyncConnection, names: Sequence[str]) -> None:
+    """Lets boards follow the champion of their model again; `reconcile` has to follow."""
+    for part in _chunks(names):
+        await connection.execute(sa.delete(assignments).where(assignments.c.device.in_(part)))
+
+
+async def reconcile(connection: AsyncConnection, now_ms: int, only: Sequence[str] | None = None) -> list[Change]:
+    """Brings `desired` in line with what is wanted, for all boards or those named; returns what changed."""
+    champions = await _champions(connection)
+    candidates: dict[tuple[str, str], list[Candidate]] = {}
+    changes: list[Change] = []
+    for part in [None] if only is None else _chunks(only):
+        for row in await _boards(connection, part):
+            wanted = _wanted(row, champions)
+            if isinstance(wanted, str):
+                change = Change(row["device"], None, wanted)
+            else:
+                key = (wanted.name, wanted.version)
+                if key not in candidates:
+                    candidates[key] = await _candidates(connection, *key)
+                change = _resolve(row, wanted, candidates[key], now_ms)
+            cause = "" if isinstance(wanted, str) else wanted.cause
+            if await _write(connection, row, change, cause, now_ms):
+                changes.append(change)
+    return changes
+
+
+def _wanted(row: sa.RowMapping, champions: dict[str, sa.RowMapping]) -> _Wanted | str:
+    """The version a board shall run, or why none is wanted ("" when there is nothing to tell)."""
+    if row["assigned_name"] is not None:
+        if row["assigned_version"] is not None:
+            return _Wanted(row["assigned_name"], row["assigned_version"], row["assigned_source"])
+        champion = champions.get(row["assigned_name"])
+        if champion is None:
+            return f"{row['assigned_name']} has no champion"
+        return _Wanted(champion["name"], champion["version"], CHAMPION)
+    if row["model_name"]:
+        champion = champions.get(row["model_name"])
+        return "" if champion is None else _Wanted(champion["name"], champion["version"], CHAMPION)
+    fitting = [c for c in champions.values() if c["schema_hash"] == row["schema_hash"]]
+    if len(fitting) > 1:
+        names = " and ".join(sorted(c["name"] for c in fitting))
+        return f"{names} both take this board's features; assign one"
+    return _Wanted(fitting[0]["name"], fitting[0]["version"], CHAMPION) if fitting else ""
+
+
+def _resolve(row: sa.RowMapping, wanted: _Wanted, candidates: list[Candidate], now_ms: int) -> Change:
+    if row["hello_ms"] is None:
+        return Change(row["device"], None, f"{wanted.name} {wanted.version} waits for the board's first HELLO")
+    choice = choose(board_of(row), candidates, now_ms // 1000)
+    if choice.candidate is None:
+        reason = wire.REASON_NAMES[choice.reason]
+        return Change(row["device"], None, f"{wanted.name} {wanted.version}: {reason}: {choice.detail}")
+    return Change(row["device"], choice.candidate.sha256, "")
+
+
+def board_of(row: sa.RowMapping) -> Board:
+    """The capabilities in a row of `devices` that has seen a HELLO."""
+    target = artifact.Target(
+        row["arch"], row["abi"], row["formats"], bytes.fromhex(row["schema_hash"]), row["proto"], row["sequence"]
+    )
+    return Board(target, tuple(row["key_ids"]), row["free_flash"], row["model_sha8"] or "")
+
+
+async def _write(connection: AsyncConnection, row: sa.RowMapping, change: Change, cause: str, now_ms: int) -> bool:
+    """Stores a change unless it says what is stored already; True when it wrote."""
+    moves = change.sha256 is not None and change.sha256 != row["desired_sha256"]
+    if not moves and change.why == (row["desired_why"] or ""):
+        return False
+    values: dict[str, Any] = {"why": change.why, "changed_ms": now_ms}
+    if moves:
+        values["artifact_sha256"] = change.sha256
+        await connection.execute(
+            sa.insert(deployments).values(
+                device=change.device,
+                sha256=change.sha256,
+                previous=row["desired_sha256"],
+                cause=cause,
+                changed_ms=now_ms,
+            )
+        )
+    if row["desired_why"] is None:  # the board has no row yet
+        first = insert(desired, connection.dialect).values(device=change.device, version=0, config={}, **values)
+        await connection.execute(first.on_conflict_do_nothing())
+    if moves:
+        values["version"] = desired.c.version + 1
+    await connection.execute(sa.update(desired).where(desired.c.device == change.device).values(**values))
+    return True
+
+
+async def _boards(connection: AsyncConnection, only: Sequence[str] | None) -> Sequence[sa.RowMapping]:
+    query = (
+        sa.select(
+            devices,
+            assignments.c.name.label("assigned_name"),
+            assignments.c.version.label("assigned_version"),
+            assignments.c.source.label("assigned_source"),
+            desired.c.artifact_sha256.label("desired_sha256"),
+            desired.c.why.label("desired_why"),
+        )
+        .select_from(
+            devices.outerjoin(assignments, assignments.c.device == devices.c.device).outerjoin(
+                desired, desired.c.device == devices.c.device
+            )
+        )
+        .order_by(devices.c.device)
+    )
+    if only is not None:
+        query = query.where(devices.c.device.in_(only))
+    return (await connection.execute(query)).mappings().all()
+
+
+async def _champions(connection: AsyncConnection) -> dict[str, sa.RowMapping]:
+    query = (
+        sa.select(models.c.name, models.c.version, models.c.schema_hash)
+        .join(aliases, (aliases.c.name == models.c.name) & (aliases.c.version == models.c.version))
+        .where(aliases.c.alias == CHAMPION)
+    )
+    return {row["name"]: row for row in (await connection.execute(query)).mappings()}
+
+
+async def _candidates(connection: AsyncConnection, name: str, version: str) -> list[Candidate]:
+    query = sa.select(artifacts.c.sha256, artifacts.c.key_id, artifacts.c.size, artifacts.c.manifest)
+    rows = await connection.execute(query.where(artifacts.c.name == name, artifacts.c.version == version))
+    return [Candidate(row.sha256, row.key_id, row.size, from_json(row.manifest)) for row in rows]
+
+
+def _chunks(names: Sequence[str]) -> list[Sequence[str]]:
+    return [names[at : at + _CHUNK] for at in range(0, len(names), _CHUNK)]

@@ -1,0 +1,124 @@
+"""What an upload must be before the registry looks at it: complete, consistent and signed by a trusted publisher."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, utils
+
+from cloud.errors import BadArtifact, BadRequest
+from contract import artifact, wire
+
+MAX_CARD_BYTES = 256 * 1024
+MAX_ARTIFACTS = 16  # of one upload
+
+# What all artifacts of one version share; only arch, ABI, format and the payload differ from target to target.
+_COMMON = ("name", "version", "sequence", "schema", "detector", "threshold", "margin", "card_sha256")
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """One artifact whose digests and signature hold."""
+
+    data: bytes
+    sha256: str  # hex, of the whole file
+    key_id: str  # hex
+    manifest: artifact.Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """The artifacts of one version, one per target, and its card."""
+
+    artifacts: tuple[Checked, ...]
+    card: dict[str, Any] | None
+
+    @property
+    def manifest(self) -> artifact.Manifest:
+        """Any of the manifests: what they share is the version's."""
+        return self.artifacts[0].manifest
+
+
+def check(files: Sequence[bytes], card: bytes | None, trusted: Mapping[str, bytes]) -> Submission:
+    """The submission, or BadArtifact / BadRequest naming the first thing wrong.
+
+    `trusted` maps the hex ids of the keys that count to their public keys, x || y in 64 bytes.
+    """
+    if not 1 <= len(files) <= MAX_ARTIFACTS:
+        raise BadRequest(f"{len(files)} artifacts in one upload", f"send 1 to {MAX_ARTIFACTS}")
+    checked = tuple(check_artifact(data, trusted) for data in files)
+    first = checked[0].manifest
+    targets: set[tuple[str, int, str]] = set()
+    for item in checked:
+        for field in _COMMON:
+            if getattr(item.manifest, field) != getattr(first, field):
+                raise BadArtifact(
+                    f"the artifacts disagree on {field}", "upload the artifacts of one export together, and only those"
+                )
+        target = (item.manifest.arch, item.manifest.abi, item.manifest.format)
+        if target in targets:
+            raise BadArtifact(f"two artifacts for {describe(item.manifest)}", "upload one per target")
+        targets.add(target)
+    return Submission(checked, _check_card(card, first.card_sha256))
+
+
+def check_artifact(data: bytes, trusted: Mapping[str, bytes]) -> Checked:
+    """One artifact with every digest and its signature checked; raises BadArtifact."""
+    try:
+        head, manifest, _golden, _payload = artifact.split(data)
+    except artifact.ArtifactError as error:
+        raise BadArtifact(str(error), "export the model again with `edgewise model export`") from None
+    key_id = head.key_id.hex()
+    public_key = trusted.get(key_id)
+    if public_key is None:
+        raise BadArtifact(
+            f"signed by {key_id}, a key this server does not trust",
+            "check who signed it; `edgewise keys trust` makes a publisher's key count",
+        )
+    if not signature_holds(head.digest, head.signature, public_key):
+        raise BadArtifact(wire.REASON_NAMES[wire.REASON_BAD_SIGNATURE], "get the file again from its publisher")
+    if manifest.artifact_class != artifact.CLASS_MODEL:
+        raise BadArtifact(f"it is a {manifest.artifact_class}, not a model", "publish models only")
+    return Checked(data, hashlib.sha256(data).hexdigest(), key_id, manifest)
+
+
+def public_key_of(raw: bytes) -> ec.EllipticCurvePublicKey:
+    """The P-256 key x || y; raises ValueError for a point that is not on the curve."""
+    x, y = int.from_bytes(raw[:32], "big"), int.from_bytes(raw[32:], "big")
+    return ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key()
+
+
+def signature_holds(digest: bytes, signature: bytes, public_key: bytes) -> bool:
+    """True when `signature` (r || s) is the key's ES256 signature of `digest`."""
+    r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
+    try:
+        public_key_of(public_key).verify(
+            utils.encode_dss_signature(r, s), digest, ec.ECDSA(utils.Prehashed(hashes.SHA256()))
+        )
+    except InvalidSignature:
+        return False
+    return True
+
+
+def describe(manifest: artifact.Manifest) -> str:
+    """The target in words, such as `xtensawin native (ABI 6.3)` or `any blob`."""
+    if manifest.format == artifact.FORMAT_NATIVE:
+        return f"{manifest.arch} native (ABI {manifest.abi >> 8}.{manifest.abi & 255})"
+    return f"{manifest.arch} {manifest.format}"
+
+
+def _check_card(card: bytes | None, wanted_sha256: bytes) -> dict[str, Any] | None:
+    if card is None:
+        return None
+    if len(card) > MAX_CARD_BYTES:
+        raise BadRequest(f"the model card has {len(card)} bytes", f"keep it below {MAX_CARD_BYTES}")
+    if hashlib.sha256(card).digest() != wanted_sha256:
+        raise BadArtifact("the model card is not the one the publisher signed", "send the card of the same export")
+    try:
+        return msgspec.json.decode(card, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise BadArtifact(f"the model card is not a JSON object: {error}", "export the model again") from None

@@ -1,0 +1,96 @@
+"""The pages at /, /devices/<id> and /models, and their event streams."""
+
+from typing import Annotated, Any
+
+from litestar import MediaType, Response, Router, get
+from litestar.datastructures import State
+from litestar.params import Parameter
+from litestar.response import ServerSentEvent
+
+from cloud.devices.routes import DeviceId
+from cloud.errors import BadRequest
+from cloud.web.pages import SAMPLE_CHOICES, Pages
+from cloud.web.sse import Live
+from contract import wire
+
+After = Annotated[str, Parameter(pattern=r"^[a-z0-9-]*$", max_length=wire.MAX_DEVICE_ID)]
+Samples = Annotated[int, Parameter(ge=1, le=max(SAMPLE_CHOICES))]
+
+# Everything from this server, nothing inline, no frames around us.
+PAGE_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",
+}
+
+
+@get("/", media_type=MediaType.HTML, include_in_schema=False)
+async def fleet_page(state: State, after: After = "") -> str:
+    """The fleet at a glance."""
+    pages: Pages = state.pages
+    parts = await pages.fleet_parts(after)
+    return pages.render("fleet.html", here="fleet", live=f"/live/fleet?after={after}", parts=parts)
+
+
+@get("/devices/{device:str}", media_type=MediaType.HTML, include_in_schema=False)
+async def device_page(state: State, device: DeviceId, samples: Samples = SAMPLE_CHOICES[0]) -> str:
+    """One board."""
+    pages: Pages = state.pages
+    parts = await pages.device_parts(device, samples)
+    live = f"/live/devices/{device}?samples={samples}"
+    return pages.render("device.html", here="fleet", live=live, parts=parts, device=device)
+
+
+@get("/models", media_type=MediaType.HTML, include_in_schema=False)
+async def models_page(state: State) -> str:
+    """The registry."""
+    pages: Pages = state.pages
+    return await pages.models_page()
+
+
+@get("/live/fleet", include_in_schema=False)
+async def fleet_live(state: State, after: After = "") -> Response[Any]:
+    """Parts of the fleet page as they change."""
+    pages: Pages = state.pages
+    live: Live = state.live
+    live.admit()
+
+    async def render() -> Any:
+        return await pages.fleet_parts(after)
+
+    return ServerSentEvent(live.watch(f"fleet {after}", pages.fleet_stamp, render))
+
+
+@get("/live/devices/{device:str}", include_in_schema=False)
+async def device_live(state: State, device: DeviceId, samples: Samples = SAMPLE_CHOICES[0]) -> Response[Any]:
+    """Parts of a device's page as they change."""
+    pages: Pages = state.pages
+    live: Live = state.live
+    live.admit()
+    if samples not in SAMPLE_CHOICES:
+        raise BadRequest(f"samples={samples}", f"use one of {', '.join(map(str, SAMPLE_CHOICES))}")
+
+    async def stamp() -> Any:
+        return await pages.device_stamp(device)
+
+    async def render() -> Any:
+        return await pages.device_parts(device, samples)
+
+    return ServerSentEvent(live.watch(f"device {device} {samples}", stamp, render))
+
+
+router = Router(
+    path="/",
+    response_headers=PAGE_HEADERS,
+    route_handlers=[
+        fleet_page,
+        device_page,
+        models_page,
+        fleet_live,
+        device_live,
+    ],
+)
