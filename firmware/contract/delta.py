@@ -102,8 +102,9 @@ def decode(
 
 def extremes(values: "Sequence[int]", cols: int) -> "tuple[list[int], list[int]]":
     """(lowest, highest) value of each channel of int32 (rows, cols)."""
-    lows = [min(values[channel::cols]) for channel in range(cols)]
-    highs = [max(values[channel::cols]) for channel in range(cols)]
+    count = len(values)
+    lows = [min([values[at] for at in range(channel, count, cols)]) for channel in range(cols)]
+    highs = [max([values[at] for at in range(channel, count, cols)]) for channel in range(cols)]
     return lows, highs
 
 
