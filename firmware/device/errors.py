@@ -2,12 +2,12 @@
 
 from contract.wire import (
     FAULT_CONFIG,
+    FAULT_DOWNLINK,
     FAULT_FLASH,
     FAULT_MEMORY,
     FAULT_NAMES,
     FAULT_OTHER,
     FAULT_SENSOR,
-    FAULT_DOWNLINK,
     WireError,
 )
 

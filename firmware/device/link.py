@@ -6,6 +6,8 @@ The only owner of the socket. What is said over it is sync.py's story; what MQTT
 import socket
 import time
 
+from micropython import const
+
 from contract.wire import (
     BAD_DEVICE,
     KIND_ACK,
@@ -22,7 +24,6 @@ from device.files import remove_if_there
 from device.mqtt import Session
 from device.resolve import is_address, resolve
 from device.stream import Stream
-from micropython import const
 
 _RADIO_MS = const(8000)  # association with DHCP takes 1.6 s on an S3, a crowded channel several times that
 _NAME_MS = const(2500)
@@ -44,12 +45,14 @@ class Link:
 
     broker: {"host", "port", "user", "password"} of config.json. on_message(kind, payload) gets what arrives on this
     device's topics. tls: an ssl.SSLContext, or None. files: see files.Files.
-    `counts` grows by session: [sessions, radio ms, bytes sent, bytes received, failures]; `refused` counts downlink
-    messages set aside; `turns` is the number of round trips of the last session.
+    radio_cache: what the board learned of the access point, to be kept through deep sleep. `counts` grows by session:
+    [sessions, radio ms, bytes sent, bytes received, failures]; `refused` counts downlink messages set aside; `turns` is
+    the number of round trips of the last session.
     """
 
     def __init__(self, board: object, files: object, device: str, broker: dict, tls: object = None) -> None:
         self.on_message = None
+        self.radio_cache = bytes(24)
         self.counts = [0] * 5
         self.refused = 0
         self.turns = 0
@@ -81,12 +84,18 @@ class Link:
         self._began = time.ticks_ms()
         self._end = time.ticks_add(self._began, budget_ms)
         self.counts[SESSIONS] += 1
-        self._board.radio_up(self._until(_RADIO_MS))
+        self.radio_cache = self._board.radio_up(self._until(_RADIO_MS), self.radio_cache)
         stream = Stream()
         self._stream = stream
         self._connect(stream)
         session = Session(
-            stream, self._device, self._broker.get("user"), self._broker.get("password"), _KEEPALIVE_S, _WINDOW, self._sort
+            stream,
+            self._device,
+            self._broker.get("user"),
+            self._broker.get("password"),
+            _KEEPALIVE_S,
+            _WINDOW,
+            self._sort,
         )
         session.pid = self._last_id
         self._session = session
@@ -99,7 +108,7 @@ class Link:
         session.publish(self._state, b"1", retain=True)
 
     def send(self, frame: bytes, key: object) -> None:
-        """Publish one frame at QoS 1; `key` names it, so that sending it again after a break says so. Raises LinkError."""
+        """Publish one frame at QoS 1; `key` names it, so that a second sending says DUP. Raises LinkError."""
         self._stream.until = self._until(_REPLY_MS)
         pid = self._unanswered.pop(key, 0)
         self._session.publish(self._up, frame, qos=1, dup=pid != 0, pid=pid, key=key)
@@ -126,7 +135,10 @@ class Link:
         return time.ticks_diff(self._end, time.ticks_ms())
 
     def close(self, failed: bool = False) -> None:
-        """End the session and switch the radio off; raises nothing. After a failure the broker publishes our will."""
+        """End the session and switch the radio off; raises nothing.
+
+        After a failure the broker publishes our will, which says the same as our goodbye.
+        """
         session = self._session
         stream = self._stream
         if session is not None:
@@ -136,6 +148,7 @@ class Link:
             if not failed:
                 stream.until = time.ticks_add(time.ticks_ms(), _GOODBYE_MS)
                 try:
+                    session.publish(self._state, b"0", retain=True)
                     session.disconnect()
                 except LinkError:
                     failed = True

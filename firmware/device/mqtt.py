@@ -15,10 +15,11 @@ Sending on before the CONNACK is allowed (MQTT 3.1.1, 3.1.4) and saves a waking 
 
 import time
 
-from contract.wire import FAULT_LOGIN, FAULT_PROTOCOL, FAULT_TIMEOUT, MAX_DOWN_BYTES
-from device.errors import LinkError
 from micropython import const
 from umqtt.simple import MQTTClient
+
+from contract.wire import FAULT_LOGIN, FAULT_PROTOCOL, FAULT_TIMEOUT, MAX_DOWN_BYTES
+from device.errors import LinkError
 
 _CONNACK = const(0x20)
 _PUBLISH = const(0x30)
@@ -34,13 +35,20 @@ class Session(MQTTClient):
     """One MQTT session on an open Stream.
 
     `connected` and `resumed` (the broker kept our session) are set by the CONNACK; `pending` maps the packet ids sent
-    and not yet answered (SUBSCRIBE and QoS 1 PUBLISH) to what publish was told they carry; at most `window` of them. `on_message(topic, payload)`
-    gets each message; topic is str, payload a memoryview valid during the call. A QoS 1 message is confirmed to the
-    broker after the handler returned. All methods raise LinkError.
+    and not yet answered (SUBSCRIBE and QoS 1 PUBLISH) to what publish was told they carry; at most `window` of them.
+    `on_message(topic, payload)` gets each message; topic is str, payload a memoryview valid during the call. A QoS 1
+    message is confirmed to the broker after the handler returned. All methods raise LinkError.
     """
 
     def __init__(
-        self, stream: object, client_id: str, user: str, password: str, keepalive_s: int, window: int, on_message: object
+        self,
+        stream: object,
+        client_id: str,
+        user: str,
+        password: str,
+        keepalive_s: int,
+        window: int,
+        on_message: object,
     ) -> None:
         super().__init__(client_id, "", 1, user, password, keepalive_s)
         self.sock = stream
@@ -90,7 +98,14 @@ class Session(MQTTClient):
         return pid
 
     def publish(
-        self, topic: str, msg: bytes, retain: bool = False, qos: int = 0, dup: bool = False, pid: int = 0, key: object = None
+        self,
+        topic: str,
+        msg: bytes,
+        retain: bool = False,
+        qos: int = 0,
+        dup: bool = False,
+        pid: int = 0,
+        key: object = None,
     ) -> int:
         """Write one PUBLISH, at QoS 1 after waiting for a free place in the window; returns its packet id (0 at QoS 0).
 
@@ -102,7 +117,9 @@ class Session(MQTTClient):
                 self.wait_msg()
             pid = pid or self._next_id()
             self.pending[pid] = key
-        self._header(_PUBLISH | (8 if dup else 0) | qos << 1 | (1 if retain else 0), 2 + len(topic) + 2 * qos + len(msg))
+        self._header(
+            _PUBLISH | (8 if dup else 0) | qos << 1 | (1 if retain else 0), 2 + len(topic) + 2 * qos + len(msg)
+        )
         self._send_str(topic)
         if qos:
             self._send_u16(pid)

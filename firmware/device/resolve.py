@@ -6,9 +6,10 @@ import socket
 import struct
 import time
 
+from micropython import const
+
 from contract.wire import FAULT_NAME
 from device.errors import LinkError
-from micropython import const
 
 _RETRY_MS = const(700)  # UDP loses packets; ask again well within a typical 2 s deadline
 _MAX_ANSWER = const(512)  # RFC 1035, 2.3.4

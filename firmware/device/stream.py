@@ -9,9 +9,10 @@ import select
 import socket
 import time
 
+from micropython import const
+
 from contract.wire import FAULT_CLOSED, FAULT_CONNECT, FAULT_TIMEOUT
 from device.errors import LinkError
-from micropython import const
 
 _IPPROTO_TCP = const(6)  # neither port names these two
 _TCP_NODELAY = const(1)

@@ -5,6 +5,10 @@ methods; main.py picks one. The contract of each method is in firmware/DESIGN.md
 import os
 import sys
 
+# now_ms() of a board whose power has just come. Not 0, so that a clock that is set back leaves every moment remembered
+# in RTC memory positive, whatever the jump: 69 years.
+CLOCK_START_MS = 1 << 41
+
 _MPY = getattr(sys.implementation, "_mpy", 0)
 _ARCHS = (
     "",
@@ -22,7 +26,7 @@ _ARCHS = (
     "rv64imc",
 )
 
-ARCH = _ARCHS[_MPY >> 10 & 0x3F] if _MPY >> 10 & 0x3F < len(_ARCHS) else ""  # "": loads no native module
+ARCH = _ARCHS[_MPY >> 10 & 0x3F] if len(_ARCHS) > _MPY >> 10 & 0x3F else ""  # "": loads no native module
 ABI = (_MPY & 0xFF) * 256 + (_MPY >> 8 & 3)  # .mpy version and native sub-version, 6.3 is 1539
 
 

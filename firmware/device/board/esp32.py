@@ -1,10 +1,12 @@
 """The board as it is on a desk: an ESP32, S2, S3, C3 or C6 under stock MicroPython. Pins come from main.py."""
 
-import json
+import struct
 import time
 
 import machine
 import network
+from micropython import const
+
 from contract.wire import (
     FAULT_RADIO,
     WAKE_COLD,
@@ -15,15 +17,16 @@ from contract.wire import (
     WAKE_ULP,
     WAKE_WATCHDOG,
 )
-from device.board import ABI, ARCH, free_flash
+from device.board import ABI, ARCH, CLOCK_START_MS, free_flash
 from device.errors import LinkError
-from micropython import const
 
 ROOT = ""
 _WATCHDOG_MS = const(60000)  # over the longest time between two feeds, a session's one silent wait
 _DNS_PORT = const(53)
-_LEASE = "/wifi.json"  # what the last full association learned: {"bssid", "channel", "ifconfig", "taken_ms"}
-_LEASE_MS = const(12 * 3600 * 1000)  # then DHCP is asked again, so that a router may count on its leases
+_CACHE = (
+    "<B6s4sB4s4sI"  # rtc_layout's radio_cache: channel, BSSID, address, prefix, gateway, name server, lease end in s
+)
+_LEASE_S = const(12 * 3600)  # then DHCP is asked again, so that a router may count on its leases
 
 _RESETS = {
     machine.WDT_RESET: WAKE_WATCHDOG,  # MicroPython reports a brown-out as this too
@@ -48,10 +51,16 @@ class Board:
     def __init__(self, wifi: dict, battery_pin: int | None = None, battery_divider: int = 2) -> None:
         self._wifi = wifi
         self._wlan = None
+        # The RTC timer goes on through deep sleep and starts at 0 with the power; ticks_ms starts at 0 with every wake.
+        # Read once: whatever happens to the RTC during a wake does not make its records jump.
+        self._start_ms = CLOCK_START_MS + time.time_ns() // 1000000
+        self._start_ticks = time.ticks_ms()
         self._watchdog = machine.WDT(timeout=_WATCHDOG_MS)
         self._battery_divider = battery_divider
         # 11 dB attenuation: 2.45 V full scale, enough for half of a lithium cell's 4.2 V
-        self._battery = None if battery_pin is None else machine.ADC(machine.Pin(battery_pin), atten=machine.ADC.ATTN_11DB)
+        self._battery = (
+            None if battery_pin is None else machine.ADC(machine.Pin(battery_pin), atten=machine.ADC.ATTN_11DB)
+        )
 
     def wake_cause(self) -> int:
         cause = machine.reset_cause()
@@ -69,8 +78,7 @@ class Board:
         machine.RTC().memory(buf)
 
     def now_ms(self) -> int:
-        # The RTC timer: it goes on through deep sleep and starts at 0 with the power. ticks_ms restarts at every wake.
-        return time.time_ns() // 1000000
+        return self._start_ms + time.ticks_diff(time.ticks_ms(), self._start_ticks)
 
     def deep_sleep(self, sleep_ms: int) -> None:
         machine.deepsleep(sleep_ms)
@@ -80,28 +88,27 @@ class Board:
             return 0
         return self._battery.read_uv() * self._battery_divider // 1000
 
-    def radio_up(self, until: int) -> None:
+    def radio_up(self, until: int, cache: bytes) -> bytes:
         wlan = network.WLAN(network.STA_IF)
         self._wlan = wlan
         wlan.active(True)
-        lease = _read_lease()
-        if lease and 0 <= self.now_ms() - lease["taken_ms"] < _LEASE_MS:
+        channel, bssid, address, prefix, gateway, dns, lease_end_s = struct.unpack(_CACHE, cache)
+        now_s = self.now_ms() // 1000
+        if channel and lease_end_s - _LEASE_S <= now_s < lease_end_s:
             # Half the time for the short way: no scan of all channels, no DHCP (774 ms in place of 1,626 ms on an S3).
             half_ms = time.ticks_diff(until, time.ticks_ms()) // 2
-            wlan.ifconfig(tuple(lease["ifconfig"]))
-            self._connect(wlan, bytes(lease["bssid"]), lease["channel"])
+            wlan.ifconfig((_dotted(address), _netmask(prefix), _dotted(gateway), _dotted(dns)))
+            self._connect(wlan, bssid, channel)
             if self._wait(wlan, time.ticks_add(time.ticks_ms(), half_ms)):
-                return
+                return cache
             wlan.disconnect()
             wlan.ifconfig("dhcp")
         bssid, channel = self._strongest(wlan)
         self._connect(wlan, bssid, channel)
         if not self._wait(wlan, until):
             raise LinkError(FAULT_RADIO, "status %d" % wlan.status())
-        with open(_LEASE, "w") as file:
-            json.dump(
-                {"bssid": list(bssid), "channel": channel, "ifconfig": wlan.ifconfig(), "taken_ms": self.now_ms()}, file
-            )
+        address, netmask, gateway, dns = [_packed(text) for text in wlan.ifconfig()]
+        return struct.pack(_CACHE, channel, bssid, address, _prefix(netmask), gateway, dns, now_s + _LEASE_S)
 
     def radio_down(self) -> None:
         if self._wlan is not None:
@@ -146,9 +153,17 @@ class Board:
         return True
 
 
-def _read_lease() -> dict | None:
-    try:
-        with open(_LEASE) as file:
-            return json.load(file)
-    except (OSError, ValueError):
-        return None
+def _packed(dotted: str) -> bytes:
+    return bytes([int(part) for part in dotted.split(".")])
+
+
+def _dotted(packed: bytes) -> str:
+    return ".".join([str(byte) for byte in packed])
+
+
+def _prefix(netmask: bytes) -> int:
+    return bin(int.from_bytes(netmask, "big")).count("1")
+
+
+def _netmask(prefix: int) -> str:
+    return _dotted((0xFFFFFFFF << (32 - prefix) & 0xFFFFFFFF).to_bytes(4, "big"))

@@ -6,7 +6,7 @@ All state is in the directory named by EDGEWISE_BOARD_DIR:
     wake.json  written by deep_sleep: {"n": sleeps so far, "clock_ms": RTC clock, "sleep_ms": asked for}. Whoever starts
                the next wake may add "cause" (a WAKE_* code) and "slept_ms" when it was not the timer, all of it
     sim.json   what the world is like, every key optional: {"battery_mv", "rssi", "radio": bool, "outages":
-               [[from_ms, to_ms]..] on the RTC clock, "dns": [ip, port], "clock_jump_ms": fault of the RTC clock}
+               [[from_ms, to_ms]..] since power-on, "dns": [ip, port]}
 
 The clock is virtual: it runs in real time while the board is awake, and deep sleep adds what was slept, however soon
 the supervisor starts the next process. Times on the wire are therefore the same at any speed and under any load.
@@ -17,10 +17,11 @@ import os
 import sys
 import time
 
-from contract.wire import FAULT_RADIO, WAKE_COLD, WAKE_TIMER
-from device.board import ABI, ARCH, free_flash
-from device.errors import LinkError
 from micropython import const
+
+from contract.wire import FAULT_RADIO, WAKE_COLD, WAKE_TIMER
+from device.board import ABI, ARCH, CLOCK_START_MS, free_flash
+from device.errors import LinkError
 
 _DIR = os.getenv("EDGEWISE_BOARD_DIR")
 if not _DIR:
@@ -41,8 +42,7 @@ class Board:
         wake = _read_json("/wake.json")
         self._sleeps = wake.get("n", 0)
         self._cause = wake.get("cause", WAKE_TIMER) if wake else WAKE_COLD
-        start_ms = wake.get("clock_ms", 0) + wake.get("slept_ms", wake.get("sleep_ms", 0))
-        self._start_ms = start_ms + self._sim.get("clock_jump_ms", 0)
+        self._start_ms = wake.get("clock_ms", CLOCK_START_MS) + wake.get("slept_ms", wake.get("sleep_ms", 0))
         self._start_ticks = time.ticks_ms()
 
     def wake_cause(self) -> int:
@@ -72,12 +72,13 @@ class Board:
     def battery_mv(self) -> int:
         return self._sim.get("battery_mv", 4000)
 
-    def radio_up(self, until: int) -> None:
-        now_ms = self.now_ms()
+    def radio_up(self, until: int, cache: bytes) -> bytes:
+        now_ms = self.now_ms() - CLOCK_START_MS
         out = any(begin <= now_ms < end for begin, end in self._sim.get("outages", ()))
         if out or not self._sim.get("radio", True):
             self._start_ms += _RADIO_FAIL_MS
             raise LinkError(FAULT_RADIO, "no access point")
+        return cache
 
     def radio_down(self) -> None:
         pass

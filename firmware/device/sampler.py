@@ -1,0 +1,36 @@
+"""One window of samples per wake, with the time of each."""
+
+from array import array
+
+from device.errors import ConfigError
+
+
+class Sampler:
+    """Reads windows from `sensor` for the schema that `features` (contract.features.Features) stands for.
+
+    `window` is array('i') (rows, channels) row-major, counts; `times_ms` a list of `rows` times since the epoch began.
+    """
+
+    def __init__(self, sensor: object, features: object) -> None:
+        wanted = ",".join(channel.text for channel in features.channels)
+        if sensor.channels != wanted:
+            raise ConfigError("the sensor gives %s, the schema wants %s" % (sensor.channels, wanted))
+        self._sensor = sensor
+        self.rows = features.window
+        self.channels = features.n_channels
+        self.window = array("i", [0] * (self.rows * self.channels))
+        self.times_ms = [0] * self.rows
+        self._row = [0] * self.channels
+
+    def take(self, first: int, now_ms: int) -> None:
+        """Read the samples number `first` and on, the last of them taken now. Raises SensorError."""
+        self._sensor.read_into(first, self.window)
+        for index in range(self.rows):
+            self.times_ms[index] = now_ms - (self.rows - 1 - index) * self._sensor.interval_ms
+
+    def row(self, index: int) -> list:
+        """The counts of sample `index` of the window, in a list that the next call overwrites."""
+        at = index * self.channels
+        for channel in range(self.channels):
+            self._row[channel] = self.window[at + channel]
+        return self._row

@@ -1,0 +1,72 @@
+"""Runs on MicroPython: sessions of device/link.py against whatever listens, and what came of each, as JSON lines.
+
+argv[1], JSON: host, port, sessions, frames (per session), size, budget_ms, linger_ms (after the broker has answered),
+pause_ms (between sessions), device, root, same_keys (later sessions send again what earlier ones sent), dns.
+"""
+
+import json
+import sys
+import time
+
+from device.errors import LinkError
+from device.files import Files
+from device.link import Link
+
+args = json.loads(sys.argv[1])
+
+
+class Board:
+    root = args.get("root", ".")
+
+    def radio_up(self, until, cache):
+        return cache
+
+    def radio_down(self):
+        pass
+
+    def dns_server(self):
+        return tuple(args["dns"])
+
+
+broker = {"host": args.get("host", "127.0.0.1"), "port": args["port"]}
+broker.update(args.get("login", {}))
+link = Link(Board(), Files, args.get("device", "pump-1"), broker)
+messages = []
+link.on_message = lambda kind, payload: messages.append([kind, len(payload), payload[0] if len(payload) else -1])
+frame = bytearray(args.get("size", 40))
+for session in range(args.get("sessions", 1)):
+    messages.clear()
+    began = time.ticks_us()
+    answered = began
+    fault, detail, resumed = -1, "", False
+    try:
+        link.open(args.get("budget_ms", 10000))
+        for number in range(args.get("frames", 3)):
+            key = number if args.get("same_keys") else (session, number)
+            frame[0:4] = number.to_bytes(4, "big")
+            link.send(frame, key)
+        link.settle()
+        answered = time.ticks_us()
+        resumed = link.resumed
+        end = time.ticks_add(time.ticks_ms(), args.get("linger_ms", 0))
+        while time.ticks_diff(end, time.ticks_ms()) > 0:
+            link.poll(time.ticks_diff(end, time.ticks_ms()))
+    except LinkError as error:
+        fault, detail = error.fault, error.detail
+    link.close(fault >= 0)
+    print(
+        json.dumps(
+            {
+                "ms": time.ticks_diff(time.ticks_us(), began) // 1000,
+                "answered_us": time.ticks_diff(answered, began),
+                "fault": fault,
+                "detail": detail,
+                "resumed": resumed,
+                "turns": link.turns,
+                "refused": link.refused,
+                "counts": link.counts,
+                "messages": messages,
+            }
+        )
+    )
+    time.sleep_ms(args.get("pause_ms", 0))

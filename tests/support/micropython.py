@@ -1,0 +1,41 @@
+"""Run a program on MicroPython with the compiled firmware on its path, as tests of the board side do."""
+
+import asyncio
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from tools import firmware, umqtt
+from tools.simulate import HEAP, build_firmware
+
+
+def environment() -> dict[str, str]:
+    """Of a program that imports `device` and `contract`."""
+    return os.environ | {"MICROPYPATH": os.pathsep.join((str(build_firmware()), str(umqtt.fetch()), ".frozen"))}
+
+
+def command(program: Path, arguments: Any = None, heap: str = HEAP) -> list[str]:
+    """How to run `program`; `arguments` arrive as JSON in argv[1]."""
+    return [firmware.program("micropython"), "-X", f"heapsize={heap}", str(program), json.dumps(arguments)]
+
+
+async def run(program: Path, arguments: Any = None, deadline_s: float = 60.0, heap: str = HEAP) -> list[Any]:
+    """What the program prints, one JSON value per line. Raises RuntimeError when it fails or hangs."""
+    process = await asyncio.create_subprocess_exec(
+        *command(program, arguments, heap),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+    )
+    try:
+        out, err = await asyncio.wait_for(process.communicate(), deadline_s)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise RuntimeError(f"{program.name} did not end in {deadline_s} s") from None
+    if process.returncode != 0:
+        raise RuntimeError(f"{program.name} ended with {process.returncode}: {out.decode()}{err.decode()}")
+    return [json.loads(line) for line in out.decode().splitlines()]
