@@ -18,13 +18,6 @@ STOP_DEADLINE_S = 5
 Spawn = Callable[..., subprocess.Popen[bytes]]
 
 
-def pytest_configure() -> None:
-    # model_export finds the MicroPython source through MPY_DIR, as it does under the `edgewise` command.
-    source = micropython_source.source_dir()
-    if source:
-        os.environ.setdefault("MPY_DIR", str(source))
-
-
 @pytest.fixture(scope="session")
 def micropython() -> str:
     """Path of the MicroPython that runs the firmware on this machine."""

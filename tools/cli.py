@@ -5,7 +5,6 @@ model_export's and `edgewise model publish` the cloud's, because neither of the 
 """
 
 import importlib
-import os
 from collections.abc import Iterator
 from importlib.metadata import version
 
@@ -16,7 +15,6 @@ COMMANDS = {
     "device": (("cloud.cli",), "Add, list and show boards."),
     "model": (("model_export.cli", "cloud.cli"), "Train, export, publish, list and show models."),
     "board": (("tools.board_cli",), "Flash and deploy to a board on a serial port."),
-    "sim": (("tools.sim.cli",), "Run simulated boards."),
     "demo": (("tools.demo",), "Five simulated boards, two outages, one model update."),
     "doctor": (("tools.doctor",), "Say what this machine lacks, and how to get it."),
 }
@@ -83,16 +81,6 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool
 @click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Print it.")
 def main() -> None:
     """Anomaly detection on small sensors: scikit-learn models, boards that sleep, one server that watches them."""
-    _offer_micropython_source()
-
-
-def _offer_micropython_source() -> None:
-    """model_export finds the MicroPython source through MPY_DIR; it may not import tools, which knows where it is."""
-    from tools.micropython_source import source_dir
-
-    found = source_dir()
-    if found:
-        os.environ.setdefault("MPY_DIR", str(found))
 
 
 if __name__ == "__main__":
