@@ -55,9 +55,7 @@ def header(rank: int, number: int, epoch: int) -> bytes:
 
 def pack_record_into(buf: bytearray, at: int, seq: int, count: int, t_ms: int, ttl_s: int, frame: bytes) -> int:
     """Writes a record without its CRC at `at`, returns the offset behind it; the caller has made room."""
-    struct.pack_into(
-        _RECORD, buf, at, 0, len(frame), count, seq, t_ms & 0xFFFFFFFF, t_ms >> 32, ttl_s
-    )
+    struct.pack_into(_RECORD, buf, at, 0, len(frame), count, seq, t_ms & 0xFFFFFFFF, t_ms >> 32, ttl_s)
     end = at + RECORD_BYTES + len(frame)
     buf[at + RECORD_BYTES : end] = frame
     return end

@@ -1,0 +1,99 @@
+"""The 2,048 bytes of RTC memory: every field's name, offset and struct format, stated once, for each layout version.
+
+The memory survives deep sleep and every reset but a power loss, has no checksum of its own, and is written whole. All
+layouts agree on magic, CRC and layout version, on the size of the header and on the ring of readings behind it. The
+table in DESIGN.md "RTC memory" is generated from these lines, comments included (a test compares them).
+"""
+
+import struct
+
+from micropython import const
+
+RTC_BYTES = const(2048)
+LAYOUT = const(2)
+MAGIC = b"EWRT"
+CRC_FROM = const(8)  # the CRC covers everything from here on
+RING_AT = const(496)  # header and spare bytes end, sealed frames begin
+
+FIELDS = (
+    ("magic", 0, "4s"),  # "EWRT"
+    ("crc", 4, "I"),  # CRC-32 of everything behind this field
+    ("layout", 8, "B"),  # layout version of the bytes behind
+    ("generation", 9, "I"),  # number of stores since the memory was rebuilt
+    # Identity
+    ("epoch", 13, "I"),  # current epoch
+    ("next_seq", 17, "5I"),  # next sequence number of each stream, in the order of wire.STREAMS
+    ("began_ms", 37, "Q"),  # board clock when the epoch began; t_ms of a record counts from here
+    ("stored_ms", 45, "Q"),  # board clock at the last store
+    ("cloud_offset_ms", 53, "q"),  # cloud clock minus t_ms at the last contact, 0: not known in this epoch
+    # Wakes
+    ("wakes", 61, "I"),  # wakes in this epoch
+    ("resets", 65, "H"),  # wakes of this epoch that deep sleep did not announce
+    ("boot_loops", 67, "B"),  # resets in a row before a wake cycle came to its end
+    ("alarm", 68, "B"),  # 1 while an anomaly is reported and not cleared
+    # Sync schedule, circuit breaker, token bucket
+    ("config_version", 69, "I"),  # desired configuration in force
+    ("next_sync_ms", 73, "Q"),  # board clock of the next scheduled session
+    ("contact_ms", 81, "Q"),  # board clock of the last acknowledgement, 0: none in this epoch
+    ("hello_ms", 89, "Q"),  # board clock of the last HELLO, 0: none in this epoch
+    ("breaker_state", 97, "B"),  # state of the breaker, see contract/policy.py
+    ("breaker_failures", 98, "B"),  # failed sessions in a row
+    ("breaker_until_ms", 99, "Q"),  # board clock before which no session is tried
+    ("backoff_level", 107, "B"),  # doublings of the backoff
+    ("tokens_milli", 108, "I"),  # thousandths of a message left in the token bucket
+    ("tokens_ms", 112, "Q"),  # board clock of the last refill
+    # Link
+    (
+        "radio_cache",
+        120,
+        "24s",
+    ),  # channel u8, BSSID 6, address 4, prefix u8, gateway 4, name server 4, lease end in s u32; zeros: none
+    ("link_rssi", 144, "b"),  # dBm at the last session, 0: none yet
+    ("link_quality", 145, "B"),  # moving average of session success, 0 to 255
+    ("link_session_ms", 146, "H"),  # moving average of a session's radio time
+    # Trial of an update
+    ("trial_sha8", 148, "8s"),  # artifact on trial, zeros: none
+    ("trial_wakes", 156, "H"),  # clean wake cycles of the trial
+    ("trial_contacts", 158, "B"),  # sessions with the cloud during the trial
+    ("trial_failures", 159, "B"),  # resets and faults during the trial
+    # Since the last HEALTH record
+    ("health_ms", 160, "Q"),  # board clock when the period began
+    ("health_wakes", 168, "I"),  # wakes
+    ("awake_ms", 172, "I"),  # time awake
+    ("energy_uj", 176, "4I"),  # energy of active CPU, radio, sleep, flash, in microjoule
+    ("radio_sessions", 192, "H"),  # sessions tried
+    ("radio_failures", 194, "H"),  # sessions that failed
+    ("radio_ms", 196, "I"),  # time with the radio on
+    ("tx_bytes", 200, "I"),  # bytes sent
+    ("rx_bytes", 204, "I"),  # bytes received
+    ("reported_drops", 208, "5I"),  # the outbox's drop counts at the last HEALTH record
+    ("faults", 228, "16H"),  # faults by wire.FAULT_* class
+    ("scores", 260, "16H"),  # histogram of scores
+    # Readings
+    ("base_epoch", 292, "I"),  # epoch of the last acknowledged row, 0: none
+    ("base_seq", 296, "I"),  # its sequence number
+    ("base_values", 300, "16i"),  # its values
+    ("quiet_rows", 364, "16B"),  # rows since each channel last left its dead-band
+    ("ring_seq", 380, "I"),  # sequence number of the first row held
+    ("ring_frames", 384, "B"),  # sealed frames in the ring
+    ("ring_dropped", 385, "I"),  # rows of this epoch that found no room and were dropped, oldest first
+    ("ring_bytes", 389, "H"),  # their bytes
+    ("tail_bytes", 391, "H"),  # bytes of the open tail behind them
+    ("tail_rows", 393, "B"),  # rows in the open tail
+    ("tail_sealed", 394, "B"),  # of these, the first ones that are in a sealed frame or on flash too
+    ("cols", 395, "B"),  # channels of every row in the ring
+    ("tail_t_ms", 396, "Q"),  # time of the tail's first row
+    ("tail_step_ms", 404, "I"),  # step that led to it, modulo 2**32
+    ("last_t_ms", 408, "Q"),  # time of the last row
+    ("last_step_ms", 416, "I"),  # step that led to it, modulo 2**32
+    ("last_values", 420, "16i"),  # its values, the first `cols` of them
+)
+
+
+def unpack(fields: tuple, buf: bytearray) -> dict:
+    """The fields of a table by name: numbers, bytes, or a list where the format counts more than one number."""
+    found = {}
+    for name, at, form in fields:
+        values = struct.unpack_from("<" + form, buf, at)
+        found[name] = values[0] if len(values) == 1 else list(values)
+    return found

@@ -1,0 +1,60 @@
+"""Older layouts of RTC memory, read into the present one. Imported at the first wake after a firmware update only."""
+
+from device.rtc_layout import unpack
+
+# Layout 1 had whole tokens, no statistics of the link, no score histogram and no dead-band.
+FIELDS_1 = (
+    ("magic", 0, "4s"),
+    ("crc", 4, "I"),
+    ("layout", 8, "B"),
+    ("generation", 9, "I"),
+    ("epoch", 13, "I"),
+    ("next_seq", 17, "5I"),
+    ("began_ms", 37, "Q"),
+    ("stored_ms", 45, "Q"),
+    ("cloud_offset_ms", 53, "q"),
+    ("wakes", 61, "I"),
+    ("resets", 65, "H"),
+    ("config_version", 67, "I"),
+    ("next_sync_ms", 71, "Q"),
+    ("contact_ms", 79, "Q"),
+    ("breaker_state", 87, "B"),
+    ("breaker_failures", 88, "B"),
+    ("breaker_until_ms", 89, "Q"),
+    ("backoff_level", 97, "B"),
+    ("tokens", 98, "H"),
+    ("tokens_ms", 100, "Q"),
+    ("radio_cache", 108, "24s"),
+    ("trial_sha8", 132, "8s"),
+    ("trial_wakes", 140, "H"),
+    ("trial_contacts", 142, "B"),
+    ("trial_failures", 143, "B"),
+    ("energy_uj", 144, "4I"),
+    ("base_epoch", 160, "I"),
+    ("base_seq", 164, "I"),
+    ("base_values", 168, "16i"),
+    ("ring_seq", 232, "I"),
+    ("ring_frames", 236, "B"),
+    ("ring_bytes", 237, "H"),
+    ("tail_bytes", 239, "H"),
+    ("tail_rows", 241, "B"),
+    ("tail_sealed", 242, "B"),
+    ("cols", 243, "B"),
+    ("tail_t_ms", 244, "Q"),
+    ("tail_step_ms", 252, "I"),
+    ("last_t_ms", 256, "Q"),
+    ("last_step_ms", 264, "I"),
+    ("last_values", 268, "16i"),
+)
+
+
+def migrate(buf: bytearray, layout: int) -> dict | None:
+    """The values of an older layout under the names of FIELDS, None for a layout that is not known.
+
+    Fields the older layout lacks keep the value they have in fresh memory, 0.
+    """
+    if layout != 1:
+        return None
+    found = unpack(FIELDS_1, buf)
+    found["tokens_milli"] = 1000 * found.pop("tokens")
+    return found
