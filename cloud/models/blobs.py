@@ -12,7 +12,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError
 from obstore.store import LocalStore, from_url
 
-from cloud.errors import NotFound, Unavailable
+from cloud.errors import BlobCorrupt, BlobMissing
 
 # Artifacts are at most a few hundred kB; this many stay in memory, so a fleet that downloads one model reads the
 # disk once.
@@ -52,7 +52,7 @@ class Blobs:
         return digest
 
     async def get(self, digest: str) -> bytes:
-        """The bytes named by a SHA-256 in hex; raises NotFound, or Unavailable when the store damaged them."""
+        """The bytes named by a SHA-256 in hex; raises BlobMissing or BlobCorrupt."""
         data = self._cache.get(digest)
         if data is not None:
             return data
@@ -60,9 +60,9 @@ class Blobs:
             found = await obstore.get_async(self._store, _path(digest))
             data = bytes(await found.bytes_async())
         except FileNotFoundError:
-            raise NotFound(f"artifact {digest} is not in the blob store", "publish the file again") from None
+            raise BlobMissing(f"no blob {digest}", "publish the file again") from None
         if hashlib.sha256(data).hexdigest() != digest:
-            raise Unavailable(f"artifact {digest} is damaged in the blob store", "restore it from a backup")
+            raise BlobCorrupt(f"blob {digest} is damaged", "restore it from a backup")
         self._remember(digest, data)
         return data
 

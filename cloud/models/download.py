@@ -18,7 +18,7 @@ _RANGE = re.compile(rb"bytes=(\d*)-(\d*)")
 
 
 class ArtifactServer:
-    """Answers for one blob store. Raises NotFound for a digest that is not there."""
+    """Answers for one blob store. Raises BlobMissing for a digest that is not there."""
 
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs

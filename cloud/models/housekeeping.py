@@ -9,7 +9,7 @@ from cloud.models.blobs import Blobs
 from cloud.models.queries import show_version
 from cloud.models.tables import assignments
 from cloud.models.views import Collected, Version
-from cloud.store.tables import artifacts, desired, models
+from cloud.store.tables import artifacts, models
 
 # A publish stores its blobs first and names them in the database afterwards: younger ones may still get their row.
 _YOUNG_MS = 60 * 60_000
@@ -34,14 +34,15 @@ async def delete_version(connection: AsyncConnection, name: str, version: str) -
 
 
 async def collect(engine: AsyncEngine, blobs: Blobs, young_ms: int = _YOUNG_MS) -> Collected:
-    """Deletes blobs no artifact names, but for those younger than `young_ms`."""
+    """Deletes blobs that are neither an artifact nor the card of one, but for those younger than `young_ms`."""
     removed: list[str] = []
     total = 0
     # The listing comes first: a blob that gets its row while we list is in the set of names read afterwards.
     stored = [entry async for entry in blobs.entries()]
     async with engine.connect() as connection:
-        named = set((await connection.execute(sa.select(artifacts.c.sha256))).scalars())
-        named |= set((await connection.execute(sa.select(desired.c.artifact_sha256))).scalars())
+        named: set[str] = set()
+        for sha256, manifest in await connection.execute(sa.select(artifacts.c.sha256, artifacts.c.manifest)):
+            named |= {sha256, manifest["card_sha256"]}
     for entry in stored:
         if entry.sha256 not in named and entry.modified_ms < now_ms() - young_ms:
             await blobs.delete(entry.sha256)

@@ -17,7 +17,7 @@ MAX_CARD_BYTES = 256 * 1024
 MAX_ARTIFACTS = 16  # of one upload
 
 # What all artifacts of one version share; only arch, ABI, format and the payload differ from target to target.
-_COMMON = ("name", "version", "sequence", "schema", "detector", "threshold", "margin", "card_sha256")
+COMMON = ("name", "version", "sequence", "schema", "detector", "threshold", "margin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +32,11 @@ class Checked:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """The artifacts of one version, one per target, and its card."""
+    """The artifacts of one version, one per target, and the cards they were signed with."""
 
     artifacts: tuple[Checked, ...]
-    card: dict[str, Any] | None
+    cards: tuple[bytes, ...]
+    card: dict[str, Any]  # of the first artifact that came with one, else empty
 
     @property
     def manifest(self) -> artifact.Manifest:
@@ -43,7 +44,7 @@ class Submission:
         return self.artifacts[0].manifest
 
 
-def check(files: Sequence[bytes], card: bytes | None, trusted: Mapping[str, bytes]) -> Submission:
+def check(files: Sequence[bytes], cards: Sequence[bytes], trusted: Mapping[str, bytes]) -> Submission:
     """The submission, or BadArtifact / BadRequest naming the first thing wrong.
 
     `trusted` maps the hex ids of the keys that count to their public keys, x || y in 64 bytes.
@@ -54,7 +55,7 @@ def check(files: Sequence[bytes], card: bytes | None, trusted: Mapping[str, byte
     first = checked[0].manifest
     targets: set[tuple[str, int, str]] = set()
     for item in checked:
-        for field in _COMMON:
+        for field in COMMON:
             if getattr(item.manifest, field) != getattr(first, field):
                 raise BadArtifact(
                     f"the artifacts disagree on {field}", "upload the artifacts of one export together, and only those"
@@ -63,7 +64,12 @@ def check(files: Sequence[bytes], card: bytes | None, trusted: Mapping[str, byte
         if target in targets:
             raise BadArtifact(f"two artifacts for {describe(item.manifest)}", "upload one per target")
         targets.add(target)
-    return Submission(checked, _check_card(card, first.card_sha256))
+    by_digest = {hashlib.sha256(card).digest(): _check_card(card) for card in cards}
+    signed = [item.manifest.card_sha256 for item in checked]
+    if not by_digest.keys() <= set(signed):
+        raise BadArtifact("a model card is not one the publisher signed", "send the cards of the same export")
+    card: dict[str, Any] = next((by_digest[digest] for digest in signed if digest in by_digest), dict[str, Any]())
+    return Submission(checked, tuple(cards), card)
 
 
 def check_artifact(data: bytes, trusted: Mapping[str, bytes]) -> Checked:
@@ -111,14 +117,10 @@ def describe(manifest: artifact.Manifest) -> str:
     return f"{manifest.arch} {manifest.format}"
 
 
-def _check_card(card: bytes | None, wanted_sha256: bytes) -> dict[str, Any] | None:
-    if card is None:
-        return None
+def _check_card(card: bytes) -> dict[str, Any]:
     if len(card) > MAX_CARD_BYTES:
-        raise BadRequest(f"the model card has {len(card)} bytes", f"keep it below {MAX_CARD_BYTES}")
-    if hashlib.sha256(card).digest() != wanted_sha256:
-        raise BadArtifact("the model card is not the one the publisher signed", "send the card of the same export")
+        raise BadRequest(f"a model card has {len(card)} bytes", f"keep it below {MAX_CARD_BYTES}")
     try:
         return msgspec.json.decode(card, type=dict[str, Any])
     except msgspec.DecodeError as error:
-        raise BadArtifact(f"the model card is not a JSON object: {error}", "export the model again") from None
+        raise BadArtifact(f"a model card is not a JSON object: {error}", "export the model again") from None

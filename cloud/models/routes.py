@@ -1,6 +1,6 @@
 """/api/v1/models, /artifacts, /keys and /desired."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, cast
 
 from litestar import Request, Router, asgi, delete, get, post, put
@@ -34,7 +34,7 @@ from contract import artifact
 
 ModelName = Annotated[str, Parameter(pattern=r"^[a-z0-9][a-z0-9._-]{0,31}$")]
 VersionText = Annotated[str, Parameter(pattern=r"^[0-9a-z.-]{5,32}$", description="MAJOR.MINOR.PATCH[-suffix]")]
-_MAX_PUBLISH_BYTES = MAX_ARTIFACTS * artifact.MAX_ARTIFACT_BYTES + MAX_CARD_BYTES + 65_536
+_MAX_PUBLISH_BYTES = MAX_ARTIFACTS * (artifact.MAX_ARTIFACT_BYTES + MAX_CARD_BYTES) + 65_536
 _ADMIN: dict[str, Any] = {"guards": [admin_only], "security": [{"adminToken": []}]}
 
 
@@ -44,8 +44,8 @@ class PublishForm:
 
     artifact: list[UploadFile]
     """One signed file per target, at most 16."""
-    card: UploadFile | None = None
-    """The model card these artifacts were signed with, JSON."""
+    card: list[UploadFile] = field(default_factory=list[UploadFile])
+    """The model cards these artifacts were signed with, JSON; each artifact's manifest names its own by digest."""
     to: str = "none"
     """Who shall run it: `none`, `all` (it becomes the champion), `kind:<kind>` or device ids with commas."""
     note: str = ""
@@ -81,9 +81,9 @@ async def publish(
 ) -> Deployed:
     """Checks digests, signatures and sequence, stores the artifacts, tells `to` to run them: all of it or nothing."""
     files = [await _read(upload, artifact.MAX_ARTIFACT_BYTES) for upload in data.artifact]
-    card = None if data.card is None else await _read(data.card, MAX_CARD_BYTES)
+    cards = [await _read(upload, MAX_CARD_BYTES) for upload in data.card]
     registry: Registry = state.registry
-    return await registry.publish(files, card, Audience.parse(data.to), data.note)
+    return await registry.publish(files, cards, Audience.parse(data.to), data.note)
 
 
 @post(
@@ -100,7 +100,7 @@ async def publish_raw(
 ) -> Deployed:
     """The same as POST /models for a single artifact without a card."""
     registry: Registry = state.registry
-    return await registry.publish([await request.body()], None, Audience.parse(to), note)
+    return await registry.publish([await request.body()], [], Audience.parse(to), note)
 
 
 @get("/models", summary="Every version of every model")
@@ -209,7 +209,7 @@ async def revoke(state: State, key_id: Annotated[str, Parameter(pattern=r"^[0-9a
 
 @asgi("/artifacts/", is_mount=True, copy_scope=False)
 async def download(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - the ASGI signature
-    """GET and HEAD of an artifact by its SHA-256."""
+    """GET and HEAD of an artifact or a model card by its SHA-256."""
     app = scope["litestar_app"]
     method: str = cast("dict[str, Any]", scope)["method"]  # a mount also takes websockets, and those have none
     if method not in ("GET", "HEAD"):

@@ -57,7 +57,7 @@ class Registry:
         self._writing = writing(engine)
         self._blobs = blobs
 
-    async def publish(self, files: Sequence[bytes], card: bytes | None, to: Audience, note: str = "") -> Deployed:
+    async def publish(self, files: Sequence[bytes], cards: Sequence[bytes], to: Audience, note: str = "") -> Deployed:
         """Adds the artifacts of one version and tells `to` to run it, all or nothing.
 
         The same bytes again change nothing. Raises BadArtifact, BadRequest, Conflict (another artifact for the same
@@ -65,14 +65,14 @@ class Registry:
         """
         async with self._engine.connect() as connection:
             trusted = await keys.trusted(connection)
-        submission = check(files, card, trusted)
+        submission = check(files, cards, trusted)
         if not _MODEL_NAME.fullmatch(submission.manifest.name):
             raise BadArtifact(
                 f"model name {submission.manifest.name!r}",
                 "use 1 to 32 of a-z, 0-9, '.', '_' and '-', and export again",
             )
-        for item in submission.artifacts:  # first: a row never names bytes that are not there
-            await self._blobs.put(item.data)
+        for data in (*(item.data for item in submission.artifacts), *submission.cards):
+            await self._blobs.put(data)  # first: a row never names bytes that are not there
         name, version = submission.manifest.name, submission.manifest.version
         now = now_ms()
         async with self._writing.begin() as connection:
@@ -183,7 +183,7 @@ async def _add_version(connection: AsyncConnection, submission: Submission, now:
             detector=manifest.detector,
             threshold=manifest.threshold,
             margin=manifest.margin,
-            card=submission.card or {},
+            card=submission.card,
             created_ms=now,
         )
     )
@@ -205,7 +205,7 @@ async def _extend_version(connection: AsyncConnection, found: sa.RowMapping, sub
                 f"{manifest.name} {manifest.version} exists with another {field}",
                 "versions never change: export under a new version",
             )
-    if submission.card is not None and not found["card"]:
+    if submission.card and not found["card"]:
         await connection.execute(
             sa.update(models)
             .where(models.c.name == manifest.name, models.c.version == manifest.version)

@@ -127,7 +127,7 @@ class Pages:
         return {
             "device": device,
             "spark": sparkline(first, label),
-            "values": ", ".join(texts),
+            "reading": ", ".join(texts),
             "pending": pending and not device.wanted.why,
         }
 
