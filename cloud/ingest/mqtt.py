@@ -20,6 +20,7 @@ import aiomqtt
 
 CONNECT_TIMEOUT_S = 5
 KEEPALIVE_S = 15
+_MAX_PENDING_CALLS = 1_000  # publishes that wait for a PUBACK before aiomqtt complains
 _REFUSED = 0x80  # from here on, the code of a SUBACK is a refusal
 
 
@@ -48,6 +49,7 @@ class Delivery(NamedTuple):
     payload: bytes
     mid: int
     qos: int
+    retained: bool
 
 
 class Link:
@@ -99,7 +101,7 @@ async def connect(login: Login, on_message: Callable[[Delivery], None]) -> Async
         """Where aiomqtt puts what it receives: passes it on and stays empty."""
 
         def put_nowait(self, item: aiomqtt.Message) -> None:
-            on_message(Delivery(str(item.topic), _as_bytes(item.payload), item.mid, item.qos))
+            on_message(Delivery(str(item.topic), _as_bytes(item.payload), item.mid, item.qos, item.retain))
 
     client = aiomqtt.Client(
         login.host,
@@ -112,6 +114,7 @@ async def connect(login: Login, on_message: Callable[[Delivery], None]) -> Async
         timeout=CONNECT_TIMEOUT_S,
         queue_type=_Sink,
     )
+    client.pending_calls_threshold = _MAX_PENDING_CALLS
     client._client.manual_ack_set(True)  # pyright: ignore[reportPrivateUsage]
     try:
         await client.__aenter__()

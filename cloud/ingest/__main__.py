@@ -1,0 +1,38 @@
+"""`python -m cloud.ingest`: the ingest process, until SIGINT or SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+
+from cloud.ingest.service import Ingest
+from cloud.logs import set_up_logging
+from cloud.settings import Settings, load_settings
+from cloud.store.engine import make_engine
+
+
+async def _run(settings: Settings) -> None:
+    engine = make_engine(settings)
+    ingest = Ingest(settings, engine)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, ingest.stop)
+    try:
+        await ingest.run()
+    finally:
+        await engine.dispose()
+
+
+def main() -> None:
+    """Runs it; anything that ends it otherwise leaves a traceback in the log, and the supervisor starts it again."""
+    settings = load_settings()
+    set_up_logging(settings, "ingest")
+    try:
+        asyncio.run(_run(settings))
+    except Exception:
+        logging.getLogger("ingest").exception("ended by a fault")
+        raise
+
+
+if __name__ == "__main__":
+    main()

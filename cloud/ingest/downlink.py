@@ -1,0 +1,126 @@
+"""What goes down to boards besides ACKs: pieces of artifacts they ask for, and what they shall become.
+
+FETCH is answered at most at ARTIFACT_BYTES_PER_S a board, from blobs held in memory; a FETCH beyond that gets no
+answer, and the board asks again. WANT comes from the `desired` table, which is an outbox: rows whose `version` is
+higher than `published_version` are published (QoS 1, retained) and then marked, so a crash in between publishes twice
+and never not at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from cloud import wire_types as w
+from cloud.errors import BlobCorrupt, BlobMissing
+from cloud.ingest.mqtt import Link
+from cloud.models.blobs import Blobs
+from cloud.store.engine import writing
+from cloud.store.tables import artifacts, desired
+from contract import wire
+
+log = logging.getLogger("ingest")
+
+ARTIFACT_BYTES_PER_S = 65_536
+_BURST_BYTES = 16 * wire.MAX_CHUNK_BYTES
+_MAX_DEVICES = 20_000
+_WANTS_AT_ONCE = 200
+_FORMAT_CODES = {name: code for code, name in wire.FORMAT_NAMES.items()}
+
+
+class Chunks:
+    """Answers FETCH."""
+
+    def __init__(self, engine: AsyncEngine, blobs: Blobs, clock: Callable[[], float] = time.monotonic) -> None:
+        self._engine = engine
+        self._blobs = blobs
+        self._clock = clock
+        self._digests: dict[bytes, str] = {}
+        self._allowance: OrderedDict[str, tuple[float, float]] = OrderedDict()  # device -> (bytes left, when)
+
+    async def answer(self, device: str, fetch: w.Fetch) -> bytes | None:
+        """The CHUNK for a FETCH: empty when this artifact is not served; None when the board has to wait."""
+        if not self._allowed(device, fetch.length):
+            return None
+        data = await self._artifact(fetch.sha8)
+        if data is None:
+            return w.encode(w.Chunk(fetch.sha8, fetch.offset, b"", 0))
+        piece = data[fetch.offset : fetch.offset + fetch.length]
+        return w.encode(w.Chunk(fetch.sha8, fetch.offset, piece, len(data)))
+
+    async def _artifact(self, sha8: bytes) -> bytes | None:
+        digest = self._digests.get(sha8)
+        if digest is None:
+            low = sha8.hex()
+            query = sa.select(artifacts.c.sha256).where(artifacts.c.sha256.between(low, low + "g")).limit(1)
+            async with self._engine.connect() as connection:
+                digest = (await connection.execute(query)).scalar_one_or_none()
+            if digest is None:
+                return None
+            self._digests[sha8] = digest
+        try:
+            return await self._blobs.get(digest)
+        except (BlobMissing, BlobCorrupt) as error:
+            log.error("artifact not served sha256=%s cause=%s", digest, type(error).__name__)
+            return None
+
+    def _allowed(self, device: str, n_bytes: int) -> bool:
+        now = self._clock()
+        left, since = self._allowance.pop(device, (float(_BURST_BYTES), now))
+        left = min(float(_BURST_BYTES), left + (now - since) * ARTIFACT_BYTES_PER_S)
+        allowed = left >= n_bytes
+        self._allowance[device] = (left - n_bytes if allowed else left, now)
+        if len(self._allowance) > _MAX_DEVICES:
+            self._allowance.popitem(last=False)
+        return allowed
+
+
+async def publish_wants(engine: AsyncEngine, link: Link, device: str | None = None) -> int:
+    """Publishes the WANTs that are due, or the one of `device` in any case; returns how many. Raises LinkLost."""
+    query = (
+        sa.select(desired, artifacts.c.manifest, artifacts.c.size)
+        .outerjoin(artifacts, artifacts.c.sha256 == desired.c.artifact_sha256)
+        .limit(_WANTS_AT_ONCE)
+    )
+    due = desired.c.version > desired.c.published_version
+    query = query.where(due if device is None else desired.c.device == device)
+    async with engine.connect() as connection:
+        rows = (await connection.execute(query)).mappings().all()
+    if not rows:
+        return 0
+    await asyncio.gather(
+        *(link.publish(wire.topic(row["device"], wire.KIND_WANT), w.encode(want(row)), retain=True) for row in rows)
+    )
+    async with writing(engine).begin() as connection:
+        await connection.execute(_PUBLISHED, [{"b_device": row["device"], "b_version": row["version"]} for row in rows])
+    return len(rows)
+
+
+_PUBLISHED = (
+    sa.update(desired)
+    .where(desired.c.device == sa.bindparam("b_device"), desired.c.published_version < sa.bindparam("b_version"))
+    .values(published_version=sa.bindparam("b_version"))
+)
+
+
+def want(row: sa.RowMapping) -> w.Want:
+    """The message of a row of `desired` joined with its artifact."""
+    manifest = row["manifest"]
+    model = None
+    if manifest is not None:
+        model = w.Offer(
+            manifest["name"],
+            manifest["version"],
+            manifest["sequence"],
+            bytes.fromhex(row["artifact_sha256"]),
+            row["size"],
+            _FORMAT_CODES[manifest["format"]],
+            manifest["arch"],
+        )
+    return w.Want(row["version"], row["config"], model, row["local_version"])

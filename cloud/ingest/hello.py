@@ -1,0 +1,37 @@
+"""What a HELLO changes: the device's row, the clock of its epoch, the floors of its streams.
+
+The web process follows devices.hello_ms and works out from the rest what the board shall run.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from cloud import wire_types as w
+from cloud.ingest import streams
+from cloud.ingest.clocks import Clocks
+from cloud.ingest.rows import hello_row
+from cloud.ingest.streams import Account, StreamId
+from cloud.store.tables import devices
+from contract import wire
+
+
+async def apply_hello(
+    connection: AsyncConnection,
+    device: str,
+    hello: w.Hello,
+    accounts: dict[StreamId, Account],
+    clocks: Clocks,
+    now_ms: int,
+) -> int:
+    """Writes a HELLO down; returns how many records its floors give up."""
+    clocks.hello((device, hello.epoch), hello.t_ms, now_ms)
+    row = hello_row(device, hello, now_ms)
+    del row["device"]
+    await connection.execute(sa.update(devices).where(devices.c.device == device).values(row))
+    dropped = 0
+    for epoch, *floors in hello.floors:
+        for stream, floor in zip(wire.STREAMS, floors, strict=True):
+            dropped += await streams.drop_below(connection, accounts[StreamId(device, epoch, stream)], floor)
+    return dropped
