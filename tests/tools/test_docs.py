@@ -1,0 +1,102 @@
+"""What the pages say is so: commands run, links resolve, targets exist, and every dependency is explained."""
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tools.firmware import ROOT, program
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "firmware").rglob("*.md"))]
+# What is not run here, and why.
+NOT_RUN = {
+    "make setup": "the tests run in what it made",
+    "make test": "this is it",
+    "make demo": "tests/system runs it",
+    "make check": "runs beside the tests in .ci/run",
+    "edgewise board flash --image ESP32_GENERIC_C3.bin": "needs a board; tests/tools/test_board.py flashes a stand-in",
+    "edgewise board deploy --config config.json": "needs a board; tests/tools/test_board.py deploys to a stand-in",
+}
+
+
+def page_id(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def commands(page: Path) -> list[str]:
+    """The lines after a prompt in the page's console blocks."""
+    blocks = re.findall(r"^```(?:console|sh)\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return [line[2:].strip() for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+
+
+SHOWN = sorted({command for page in PAGES for command in commands(page)})
+
+
+@pytest.mark.parametrize("command", [command for command in SHOWN if command not in NOT_RUN])
+def test_shown_command_runs(command: str):
+    first, *rest = command.split()
+    if first in ("edgewise", ".venv/bin/edgewise"):
+        first = program("edgewise")
+    done = subprocess.run(
+        [first, *rest], cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_exception_is_still_shown_somewhere():
+    assert set(NOT_RUN) <= set(SHOWN)
+
+
+def test_console_blocks_have_a_prompt_on_each_command():
+    for page in PAGES:
+        for block in re.findall(r"^```(?:console|sh)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
+            assert block.startswith("$ "), f"{page_id(page)}: {block!r}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_links_to_files_resolve(page: Path):
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page_id(page)} links to {target}"
+
+
+def make_targets() -> set[str]:
+    return set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_mentioned_make_targets_exist(page: Path):
+    mentioned = set(re.findall(r"[`$] ?make ([a-z][a-z-]*)", page.read_text(encoding="utf-8")))
+    assert mentioned <= make_targets()
+
+
+def test_make_help_lists_every_target_with_what_it_does():
+    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True)
+    listed = set(re.findall(r"^  make ([a-z-]+) +\S", done.stdout, re.MULTILINE))
+    assert {"setup", "demo", "test", "check", "bench", "soak", "gen", "gen-check", "clean"} <= listed
+    assert make_targets() - listed == {"ready"}
+
+
+def test_every_dependency_has_a_line_and_every_line_a_dependency():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    lists = [
+        project["project"]["dependencies"],
+        *project["project"]["optional-dependencies"].values(),
+        *project["dependency-groups"].values(),
+    ]
+    declared = {re.split(r"[\[<>=!;~ ]", line)[0] for lines in lists for line in lines}
+    page = (ROOT / "docs/dependencies.md").read_text()
+    explained = {name for row in re.findall(r"^\| ([a-z][^|]*) \|", page, re.MULTILINE) for name in row.split(", ")}
+    assert explained - {"package"} == declared
+
+
+def test_every_pin_has_hashes_and_no_address():
+    text = (ROOT / "constraints.txt").read_text()
+    pins = re.split(r"\n(?=[a-z])", text)
+    assert len(pins) > 50
+    for pin in pins:
+        assert re.match(r"[a-z0-9._-]+==\S+", pin)
+        assert "--hash=sha256:" in pin
+    assert "://" not in text
