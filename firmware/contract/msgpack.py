@@ -51,6 +51,8 @@ _HIGH_TYPES = (
 )
 _INT_FORMATS = (">B", ">H", ">I", ">Q", ">b", ">h", ">i", ">q")  # 0xcc..0xd3
 _LENGTH_FORMATS = (">B", ">H", ">I")
+_MIN_INT = -(1 << 63)
+_MAX_INT = (1 << 64) - 1
 
 
 class Packer:
@@ -294,7 +296,9 @@ class Reader:
         return value
 
     def take_float(self) -> float:
-        """A float of either width."""
+        """A float of either width; an integer is taken for the float it equals, as many packers write 1 for 1.0."""
+        if self.peek() == INT:
+            return float(self.take_int(_MIN_INT, _MAX_INT))
         if self._expect(FLOAT) == 0xCA:
             return struct.unpack_from(">f", self.buf, self._advance(4))[0]
         return struct.unpack_from(">d", self.buf, self._advance(8))[0]
@@ -304,12 +308,15 @@ class Reader:
         return self._take_bytes(self._length(self._expect(BIN) - 0xC4), low, high)
 
     def take_str(self, low: int, high: int) -> str:
-        """Text of `low` to `high` bytes in strict UTF-8."""
+        """Text of `low` to `high` characters, in strict UTF-8."""
         tag = self._expect(STR)
         size = tag & 31 if tag < 0xC0 else self._length(tag - 0xD9)
-        view = self._take_bytes(size, low, high)
+        view = self._take_bytes(size, low, 4 * high)  # no character has more than four bytes
         check_utf8(view)
-        return str(view, "utf-8")
+        text = str(view, "utf-8")
+        if not low <= len(text) <= high:
+            raise WireError(BAD_SIZE, "%d characters, not %d..%d" % (len(text), low, high))
+        return text
 
     def _take_bytes(self, size: int, low: int, high: int) -> memoryview:
         if not low <= size <= high:
@@ -341,7 +348,7 @@ class Reader:
         """The next value, whatever it is, as None, bool, int, float, str, bytes (copied), list or dict."""
         kind = self.peek()
         if kind == INT:
-            return self.take_int(-(1 << 63), (1 << 64) - 1)
+            return self.take_int(_MIN_INT, _MAX_INT)
         if kind == STR:
             return self.take_str(0, self.end)
         if kind == BIN:
