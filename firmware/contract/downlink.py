@@ -5,13 +5,14 @@ A frame is refused whole, with WireError and nothing else, or understood whole. 
 
 from contract import wire
 from contract.frames import Fields
-from contract.msgpack import Reader
+from contract.msgpack import ARRAY, BOOL, FLOAT, INT, STR, Reader
 from contract.wire import BAD_CODE, BAD_RANGE, BAD_SIZE, BAD_TYPE, MAX_TIME_MS, MAX_U32, WireError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+_INTEGERS = (-0x80000000, MAX_U32)  # of a setting or an argument
 _MAX_FLOAT32 = 3.5e38  # above the greatest float 32; what fails it is infinite or not a number
 
 
@@ -54,7 +55,7 @@ def _parse_want(fields: Fields) -> "tuple[Any, ...]":
         key = reader.take_str(1, 32)
         if key in config:
             raise WireError(BAD_TYPE, "key %s twice" % key)
-        config[key] = _setting(reader.take(1))
+        config[key] = _setting(reader)
     offer = None
     if fields.more() and not reader.take_nil():
         offer = _parse_offer(reader)
@@ -105,7 +106,7 @@ def _parse_do(fields: Fields) -> "tuple[Any, ...]":
     args: "list[Any]" = []
     if fields.more():
         for _ in range(reader.take_array(0, 8)):
-            args.append(_scalar(reader.take(0)))
+            args.append(_scalar(reader))
     return number, verb, args
 
 
@@ -118,35 +119,25 @@ _PARSERS = {
 }
 
 
-def _setting(value: "Any") -> "Any":
-    """A value of a configuration, checked: a scalar or a short list of integers."""
-    if isinstance(value, list):
-        items: "list[Any]" = value  # pyright: ignore[reportUnknownVariableType]  # what came off the wire
-        if len(items) > wire.MAX_CHANNELS:
-            raise WireError(BAD_SIZE, "%d integers in one setting" % len(items))
-        for item in items:
-            if item is True or item is False or not isinstance(item, int):
-                raise WireError(BAD_TYPE, "a list in a setting holds integers")
-            _scalar(item)
-        return items
-    return _scalar(value)
+def _setting(reader: Reader) -> "Any":
+    """A value of a configuration: a scalar, or a list of integers, one per channel."""
+    if reader.peek() != ARRAY:
+        return _scalar(reader)
+    return [reader.take_int(*_INTEGERS) for _ in range(reader.take_array(0, wire.MAX_CHANNELS))]
 
 
-def _scalar(value: "Any") -> "Any":
-    """An int, float, bool or text, held to the bounds of messages.py."""
-    if value is True or value is False:
-        return value
-    if isinstance(value, int):
-        if not -0x80000000 <= value <= MAX_U32:
-            raise WireError(BAD_RANGE, "%d is wider than 32 bits" % value)
-    elif isinstance(value, float):
-        _finite(value)
-    elif isinstance(value, str):
-        if len(value) > wire.MAX_TEXT:
-            raise WireError(BAD_SIZE, "%d characters" % len(value))
-    else:
-        raise WireError(BAD_TYPE, "not a scalar")
-    return value
+def _scalar(reader: Reader) -> "Any":
+    """A bool, int, float or text, held to the bounds of messages.py."""
+    kind = reader.peek()
+    if kind == BOOL:
+        return reader.take_bool()
+    if kind == INT:
+        return reader.take_int(*_INTEGERS)
+    if kind == FLOAT:
+        return _finite(reader.take_float())
+    if kind == STR:
+        return reader.take_str(0, wire.MAX_TEXT)
+    raise WireError(BAD_TYPE, "not a scalar")
 
 
 def _finite(value: float) -> float:

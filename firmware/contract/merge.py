@@ -11,7 +11,7 @@ from contract.wire import MAX_CHANNELS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from typing import Any
 
     Vector = tuple[int, int]  # config_version, local_version
@@ -30,6 +30,7 @@ FLAG = 1
 INTS = 2  # a list of integers, one per channel; channels beyond its end have the default
 
 _DAY_MS = 24 * 3600 * 1000
+_LISTS = (list, tuple)
 
 # Of each key: kind, lowest and highest value, default, merge rule.
 KEYS = {
@@ -123,9 +124,7 @@ def _choose(rule: int, of_cloud: "Any", of_board: "Any") -> "Any":
 
 def _equal(a: "Any", b: "Any") -> bool:
     """A list from the wire equals the tuple it was made from."""
-    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
-        return list(a) == list(b)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-    return a == b
+    return list(a) == list(b) if type(a) in _LISTS and type(b) in _LISTS else a == b
 
 
 def _allowed(key: str, setting: "Any") -> bool:
@@ -134,10 +133,9 @@ def _allowed(key: str, setting: "Any") -> bool:
         return setting is True or setting is False
     if kind == INT:
         return _is_int(setting) and low <= setting <= high
-    if not isinstance(setting, (list, tuple)):
+    if type(setting) not in _LISTS or len(setting) > MAX_CHANNELS:
         return False
-    items: "Sequence[Any]" = setting  # pyright: ignore[reportUnknownVariableType]  # whatever came off the wire
-    return len(items) <= MAX_CHANNELS and all(_is_int(item) and low <= item <= high for item in items)
+    return all(_is_int(item) and low <= item <= high for item in setting)
 
 
 def _is_int(setting: "Any") -> bool:
