@@ -27,7 +27,7 @@ from contract import wire
 from contract.wire import WireError
 
 # In single precision: a board cannot make more, and neither NaN nor infinity is a score.
-Finite = Annotated[float, Meta(ge=-3.5e38, le=3.5e38)]
+Finite = Annotated[float, Meta(ge=-wire.MAX_FLOAT32, le=wire.MAX_FLOAT32)]
 SettingName = Annotated[str, Meta(min_length=1, max_length=32)]
 _SettingText = Annotated[str, Meta(max_length=wire.MAX_TEXT)]
 _SettingInt = Annotated[int, Meta(ge=-(2**31), le=2**32 - 1)]

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 _INTEGERS = (-0x80000000, MAX_U32)  # of a setting or an argument
-_MAX_FLOAT32 = 3.5e38  # above the greatest float 32; what fails it is infinite or not a number
 
 
 def parse_downlink(frame: bytes | bytearray | memoryview) -> "tuple[Any, ...]":
@@ -141,6 +140,6 @@ def _scalar(reader: Reader) -> "Any":
 
 
 def _finite(value: float) -> float:
-    if not -_MAX_FLOAT32 <= value <= _MAX_FLOAT32:  # never true of NaN
+    if not -wire.MAX_FLOAT32 <= value <= wire.MAX_FLOAT32:  # never true of NaN
         raise WireError(BAD_RANGE, "a float is infinite or not a number")
     return value

@@ -44,6 +44,7 @@ MAX_FLOORS = 8  # epochs named by one HELLO
 MAX_ACKS = 4  # epochs named by one ACK
 MAX_U32 = 0xFFFFFFFF
 MAX_TIME_MS = (1 << 48) - 1
+MAX_FLOAT32 = 3.4028235e38  # a board reads this as its greatest float, a wider one as a little more than that
 MAX_MODEL_NAME = 32
 MAX_VERSION = 32
 MAX_ARCH = 16
