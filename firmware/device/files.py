@@ -20,7 +20,7 @@ class Files:
     statvfs = staticmethod(os.statvfs)
 
 
-def make_directory(fs, path: str) -> None:
+def make_directory(fs: object, path: str) -> None:
     """Creates `path` unless it is there; raises OSError when its parent is missing or flash refuses."""
     try:
         fs.mkdir(path)
@@ -29,7 +29,7 @@ def make_directory(fs, path: str) -> None:
             raise
 
 
-def remove_if_there(fs, path: str) -> None:
+def remove_if_there(fs: object, path: str) -> None:
     """Removes the file `path`, which may be missing; raises OSError when flash refuses."""
     try:
         fs.remove(path)

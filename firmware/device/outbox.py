@@ -13,12 +13,17 @@ a drop is counted, and told to the cloud as a floor, whatever is cut.
 import errno
 import struct
 
+from micropython import const
+
 import device.outbox_segment as segment
 from contract.wire import HEALTH, MAX_FLOORS, STREAMS
 from device.files import make_directory
 from device.outbox_chain import Chain
 from device.outbox_cursor import Cursor
-from micropython import const
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 BUFFER_BYTES = 4096  # records waiting for commit()
 MAX_SEGMENTS = 64  # of all streams together: 256 kB, at most 8,600 records
@@ -32,7 +37,7 @@ _HEALTH_RANK = STREAMS.index(HEALTH)
 class Outbox:
     """Records on their way to the cloud, in the directory `root` of `fs` (see files.Files)."""
 
-    def __init__(self, fs, root: str, max_segments: int = MAX_SEGMENTS) -> None:
+    def __init__(self, fs: object, root: str, max_segments: int = MAX_SEGMENTS) -> None:
         self._fs = fs
         self._root = root
         self._max_segments = max_segments
@@ -95,7 +100,7 @@ class Outbox:
 
     # Out
 
-    def pending(self, now_ms: int, epoch: int, max_frames: int = 0):
+    def pending(self, now_ms: int, epoch: int, max_frames: int = 0) -> "Iterator[tuple]":
         """Yields (stream, epoch, seq, count, t_ms, frame) of what is held, most important stream first.
 
         Within a stream, in the order of writing: old epochs first. `epoch` is the current one and `now_ms` its age.
@@ -352,6 +357,6 @@ def waits_in_vain(acks: list, floors: list) -> bool:
     """True when the cloud waits for a record that is held no longer: it must be told the floors, in a HELLO."""
     for floor in floors:
         for entry in acks:
-            if entry[0] == floor[0] and any([entry[i] < floor[i] for i in range(1, len(floor))]):
+            if entry[0] == floor[0] and any(entry[i] < floor[i] for i in range(1, len(floor))):
                 return True
     return False

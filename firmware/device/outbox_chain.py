@@ -7,7 +7,7 @@ from device.files import remove_if_there
 class Chain:
     """The segments of the stream of one rank; segments hold (number, epoch), oldest first."""
 
-    def __init__(self, fs, root: str, rank: int, reader: "segment.SegmentReader") -> None:
+    def __init__(self, fs: object, root: str, rank: int, reader: "segment.SegmentReader") -> None:
         self._fs = fs
         self._root = root + "/"
         self._rank = rank

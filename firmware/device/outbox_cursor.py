@@ -2,9 +2,10 @@
 
 import struct
 
+from micropython import const
+
 from contract.wire import MAX_FLOORS, STREAMS
 from device.records import Record
-from micropython import const
 
 _DROPPED = "<5I"
 _DROPPED_BYTES = const(20)
@@ -19,7 +20,7 @@ class Cursor:
     epochs are kept; when there are more, the oldest is forgotten and what it covered is sent once more.
     """
 
-    def __init__(self, fs, path: str) -> None:
+    def __init__(self, fs: object, path: str) -> None:
         self._record = Record(fs, path)
         self._saved = b""
         self._done = {}  # epoch -> [sequence number per rank]
@@ -65,7 +66,7 @@ class Cursor:
     def forget_if_told(self, epoch: int, acked: list) -> None:
         """Forgets an epoch of which nothing is held, once the cloud's next sequence numbers show that it knows."""
         nexts = self._done.get(epoch)
-        if nexts and all([acked[rank] >= nexts[rank] for rank in range(len(nexts))]):
+        if nexts and all(acked[rank] >= nexts[rank] for rank in range(len(nexts))):
             del self._done[epoch]
 
     def _payload(self) -> bytes:

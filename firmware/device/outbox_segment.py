@@ -88,7 +88,7 @@ class SegmentReader:
     seq, end (one past its last sequence number), count and t_ms are the record's.
     """
 
-    def __init__(self, fs, root: str) -> None:
+    def __init__(self, fs: object, root: str) -> None:
         self._fs = fs
         self._root = root + "/"
         self._view = memoryview(bytearray(SEGMENT_BYTES))

@@ -18,7 +18,7 @@ MAX_PAYLOAD_BYTES = 2048  # bounds the RAM a load takes, whatever the file's len
 class Record:
     """One value of 0 to MAX_PAYLOAD_BYTES bytes at `path` on `fs` (see files.Files)."""
 
-    def __init__(self, fs, path: str) -> None:
+    def __init__(self, fs: object, path: str) -> None:
         self._fs = fs
         self._path = path
         self._newest = None  # 0 or 1: the file that must survive the next store; None: not looked yet

@@ -47,7 +47,7 @@ FIELDS = (
         "radio_cache",
         120,
         "24s",
-    ),  # channel u8, BSSID 6, address 4, prefix u8, gateway 4, name server 4, lease end in s u32; zeros: none
+    ),  # the board's cache of its access point and lease, zeros: none
     ("link_rssi", 144, "b"),  # dBm at the last session, 0: none yet
     ("link_quality", 145, "B"),  # moving average of session success, 0 to 255
     ("link_session_ms", 146, "H"),  # moving average of a session's radio time
@@ -80,13 +80,11 @@ FIELDS = (
     ("ring_bytes", 389, "H"),  # their bytes
     ("tail_bytes", 391, "H"),  # bytes of the open tail behind them
     ("tail_rows", 393, "B"),  # rows in the open tail
-    ("tail_sealed", 394, "B"),  # of these, the first ones that are in a sealed frame or on flash too
-    ("cols", 395, "B"),  # channels of every row in the ring
-    ("tail_t_ms", 396, "Q"),  # time of the tail's first row
-    ("tail_step_ms", 404, "I"),  # step that led to it, modulo 2**32
-    ("last_t_ms", 408, "Q"),  # time of the last row
-    ("last_step_ms", 416, "I"),  # step that led to it, modulo 2**32
-    ("last_values", 420, "16i"),  # its values, the first `cols` of them
+    ("cols", 394, "B"),  # channels of every row in the ring
+    ("tail_t_ms", 395, "Q"),  # time of the tail's first row
+    ("last_t_ms", 403, "Q"),  # time of the last row
+    ("last_step_ms", 411, "I"),  # time from the row before to it
+    ("last_values", 415, "16i"),  # its values, the first `cols` of them
 )
 
 

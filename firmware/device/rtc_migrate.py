@@ -38,13 +38,11 @@ FIELDS_1 = (
     ("ring_bytes", 237, "H"),
     ("tail_bytes", 239, "H"),
     ("tail_rows", 241, "B"),
-    ("tail_sealed", 242, "B"),
-    ("cols", 243, "B"),
-    ("tail_t_ms", 244, "Q"),
-    ("tail_step_ms", 252, "I"),
-    ("last_t_ms", 256, "Q"),
-    ("last_step_ms", 264, "I"),
-    ("last_values", 268, "16i"),
+    ("cols", 242, "B"),
+    ("tail_t_ms", 243, "Q"),
+    ("last_t_ms", 251, "Q"),
+    ("last_step_ms", 259, "I"),
+    ("last_values", 263, "16i"),
 )
 
 

@@ -35,14 +35,14 @@ class RtcState:
     """The fields of rtc_layout.FIELDS as attributes (load() sets them), and the ring of readings.
 
     board: rtc_read_into(buf) -> bytes read, rtc_write(buf), now_ms(), root. fs: see files.Files; the epoch is an A/B
-    record on it. `window` rows are kept readable for features after they are trimmed.
+    record on it.
     """
 
-    def __init__(self, board, fs, window: int = 0) -> None:
+    def __init__(self, board: object, fs: object) -> None:
         self._board = board
         self._epoch_record = Record(fs, board.root + "/epoch")
         self._buf = bytearray(layout.RTC_BYTES)
-        self.ring = Ring(self, memoryview(self._buf)[layout.RING_AT :], window)
+        self.ring = Ring(self, memoryview(self._buf)[layout.RING_AT :])
         self.epoch_stored = True  # False: flash refused the new epoch, see _next_epoch()
         self._set(layout.unpack(layout.FIELDS, self._buf))
 
@@ -89,7 +89,7 @@ class RtcState:
         self.next_seq[rank] = seq + 1
         return seq
 
-    def reconcile(self, outbox) -> None:
+    def reconcile(self, outbox: object) -> None:
         """After a reset that deep sleep did not announce: goes on behind what flash already holds of this epoch."""
         for rank, stream in enumerate(STREAMS):
             held = outbox.next_seq(stream, self.epoch)
@@ -134,8 +134,25 @@ class RtcState:
         """Forgets the frames below a sequence number of this epoch: they are on flash, or acknowledged."""
         self.ring.trim(next_seq)
 
+    def ack(self, acks: list) -> None:
+        """Trims to what the cloud has (the ACK's vector), and notes the base that the next frame may build on.
+
+        A base must be the last row the cloud has stored; that row is known here when it is the last one pushed.
+        """
+        for entry in acks:
+            if entry[0] != self.epoch:
+                continue
+            next_seq = entry[1 + _READINGS_RANK]
+            if 0 < next_seq == self.next_seq[_READINGS_RANK]:
+                self.base_epoch = self.epoch
+                self.base_seq = next_seq - 1
+                self.base_values = list(self.last_values)
+            elif next_seq != self.base_seq + 1:
+                self.base_epoch = 0
+            self.ring.trim(next_seq)
+
     def _set(self, found: dict) -> None:
-        for name, _, form in layout.FIELDS:
+        for name, _, _ in layout.FIELDS:
             if name in found:
                 setattr(self, name, found[name])
         self.magic = layout.MAGIC
