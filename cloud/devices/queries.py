@@ -70,10 +70,8 @@ async def list_devices(
 
 async def show_device(connection: AsyncConnection, device: str, now_ms: int) -> views.DeviceDetail:
     """Raises NotFound."""
+    row = await require_device(connection, device)
     found = await list_devices(connection, now_ms, only=device)
-    if not found:
-        raise NotFound(f"no device {device}", "`edgewise device list` shows them; `edgewise device add` makes one")
-    row = (await connection.execute(sa.select(devices).where(devices.c.device == device))).mappings().one()
     records = await list_health(connection, device, limit=1)
     return views.DeviceDetail(
         summary=found[0],
@@ -86,6 +84,14 @@ async def show_device(connection: AsyncConnection, device: str, now_ms: int) -> 
             f"{channel.name} ({channel.unit})" for channel in await channels_of(connection, row["schema_hash"], 0)
         ],
     )
+
+
+async def require_device(connection: AsyncConnection, device: str) -> sa.RowMapping:
+    """The row of `devices`; raises NotFound."""
+    row = (await connection.execute(sa.select(devices).where(devices.c.device == device))).mappings().one_or_none()
+    if row is None:
+        raise NotFound(f"no device {device}", "`edgewise device list` shows them; `edgewise device add` makes one")
+    return row
 
 
 async def list_updates(connection: AsyncConnection, device: str, limit: int = _MAX_UPDATES) -> list[views.UpdateStep]:
@@ -275,6 +281,7 @@ async def _streams(connection: AsyncConnection, device: str) -> list[views.Strea
         .order_by(streams.c.epoch.desc(), streams.c.stream)
         .limit(_MAX_EPOCHS * len(wire.STREAMS))
     )
+    rows = (await connection.execute(query)).mappings().all()
     return [
         views.StreamState(
             epoch=row["epoch"],
@@ -287,7 +294,7 @@ async def _streams(connection: AsyncConnection, device: str) -> list[views.Strea
             duplicates=row["duplicates"],
             acknowledged=row["next_seq"],
         )
-        for row in (await connection.execute(query)).mappings()
+        for row in sorted(rows, key=lambda row: (-row["epoch"], wire.STREAMS.index(row["stream"])))
     ]
 
 

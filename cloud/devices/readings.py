@@ -7,10 +7,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from cloud.devices.queries import channels_of
+from cloud.devices.queries import channels_of, require_device
 from cloud.devices.views import Readings, Row
 from cloud.errors import NotFound
-from cloud.store.tables import devices, epochs, frames
+from cloud.store.tables import epochs, frames
 from contract import delta
 
 MAX_ROWS = 10_000
@@ -82,12 +82,9 @@ async def _pages(connection: AsyncConnection, query: sa.Select[Any], limit: int)
 
 
 async def _answer(connection: AsyncConnection, device: str, rows: list[Row], *, truncated: bool) -> Readings:
-    found = await connection.execute(sa.select(devices.c.schema_hash).where(devices.c.device == device))
-    known = found.one_or_none()
-    if known is None:
-        raise NotFound(f"no device {device}", "`edgewise device list` shows them")
+    known = await require_device(connection, device)
     n_channels = max((len(row.values) for row in rows), default=0)
-    channels = await channels_of(connection, known.schema_hash, n_channels)
+    channels = await channels_of(connection, known["schema_hash"], n_channels)
     factors = [channel.factor for channel in channels]
     scaled = [
         Row(row.at_ms, row.epoch, row.seq, [v * f for v, f in zip(row.values, factors, strict=False)]) for row in rows

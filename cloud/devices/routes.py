@@ -70,6 +70,7 @@ async def list_device_events(
 ) -> list[Event]:
     """The last received first."""
     async with state.engine.connect() as connection:
+        await queries.require_device(connection, device)
         return await queries.list_events(connection, device, limit, before_ms)
 
 
@@ -79,6 +80,7 @@ async def list_health(
 ) -> list[Health]:
     """Newest first."""
     async with state.engine.connect() as connection:
+        await queries.require_device(connection, device)
         return await queries.list_health(connection, device, limit)
 
 
@@ -88,6 +90,7 @@ async def list_updates(
 ) -> list[UpdateStep]:
     """Every step it reported, newest first, with the reason where one was refused or rolled back."""
     async with state.engine.connect() as connection:
+        await queries.require_device(connection, device)
         return await queries.list_updates(connection, device, limit)
 
 
@@ -99,6 +102,7 @@ async def list_models(
 ) -> list[ModelRun]:
     """From which time on the board reported which model, newest first."""
     async with state.engine.connect() as connection:
+        await queries.require_device(connection, device)
         if at_ms is None:
             return await model_runs_of(connection, device)
         run = await model_at(connection, device, at_ms)

@@ -25,7 +25,7 @@ class ArtifactServer:
 
     async def answer(self, method: str, path: str, headers: list[tuple[bytes, bytes]], send: Send) -> bool:
         """Sends the response for the last part of `path`; False when it is no digest and nothing was sent."""
-        digest = path.rpartition("/")[2]
+        digest = path.rstrip("/").rpartition("/")[2]  # Litestar ends the path of a mount with a slash
         if not _DIGEST.fullmatch(digest):
             return False
         data = await self._blobs.get(digest)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, cast
 from litestar import Request, Router, asgi, delete, get, post, put
 from litestar.datastructures import State, UploadFile
 from litestar.enums import RequestEncodingType
+from litestar.exceptions import MethodNotAllowedException
 from litestar.params import Body, Parameter
 from litestar.status_codes import HTTP_200_OK
 from litestar.types import Receive, Scope, Send
@@ -87,7 +88,7 @@ async def publish(
 
 
 @post(
-    "/artifacts",
+    "/models/raw",
     request_max_body_size=artifact.MAX_ARTIFACT_BYTES,
     summary="Publish one artifact, its bytes as the body",
     **_ADMIN,
@@ -213,7 +214,7 @@ async def download(scope: Scope, receive: Receive, send: Send) -> None:  # noqa:
     app = scope["litestar_app"]
     method: str = cast("dict[str, Any]", scope)["method"]  # a mount also takes websockets, and those have none
     if method not in ("GET", "HEAD"):
-        raise BadRequest(f"{method} on an artifact", "artifacts are read with GET or HEAD")
+        raise MethodNotAllowedException("artifacts are read with GET or HEAD", headers={"Allow": "GET, HEAD"})
     served = await app.state.artifact_server.answer(method, scope["path"], scope["headers"], send)
     if not served:
         raise NotFound("no artifact of that name", "artifacts are named by their SHA-256, 64 hex digits")

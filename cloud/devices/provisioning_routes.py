@@ -1,0 +1,48 @@
+"""Changes to the list of devices, under /api/v1/devices. Admin only."""
+
+from __future__ import annotations
+
+from litestar import Router, delete, post
+from litestar.datastructures import State
+from msgspec import Struct
+
+from cloud.auth import admin_only
+from cloud.devices.provisioning import Provisioned, Provisioner
+from cloud.devices.routes import DeviceId
+
+
+class NewDevices(Struct, frozen=True, forbid_unknown_fields=True):
+    """Ids of devices to add, 1 to 1,000, and what kind of machine they watch."""
+
+    devices: list[str]
+    kind: str
+
+
+@post("/devices", summary="Add devices")
+async def add_devices(state: State, data: NewDevices) -> list[Provisioned]:
+    """They can log in when this returns. The passwords are shown here and never again."""
+    provisioner: Provisioner = state.provisioner
+    return await provisioner.add(data.devices, data.kind)
+
+
+@post("/devices/{device:str}/credential", summary="Give a device a new password")
+async def renew_device(state: State, device: DeviceId) -> Provisioned:
+    """The old one ends at once."""
+    provisioner: Provisioner = state.provisioner
+    return await provisioner.renew(device)
+
+
+@delete("/devices/{device:str}", summary="Remove a device")
+async def remove_device(state: State, device: DeviceId) -> None:
+    """It cannot log in any more; its records stay."""
+    provisioner: Provisioner = state.provisioner
+    await provisioner.remove(device)
+
+
+router = Router(
+    path="/",
+    tags=["Boards"],
+    guards=[admin_only],
+    security=[{"adminToken": []}],
+    route_handlers=[add_devices, renew_device, remove_device],
+)
