@@ -14,7 +14,10 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
 from cloud import health, metrics, problems
+from cloud.devices.provisioning import Provisioner
+from cloud.devices.provisioning_routes import router as provisioning_router
 from cloud.devices.routes import router as devices_router
+from cloud.frames.routes import router as frames_router
 from cloud.logs import set_up_logging
 from cloud.models.blobs import Blobs
 from cloud.models.download import ArtifactServer
@@ -44,7 +47,7 @@ def create_app(settings: Settings) -> Litestar:
     live = Live()
     return Litestar(
         route_handlers=[
-            Router(path="/api/v1", route_handlers=[devices_router, models_router]),
+            Router(path="/api/v1", route_handlers=[devices_router, provisioning_router, frames_router, models_router]),
             health.live,
             health.ready,
             metrics.metrics,
@@ -72,6 +75,7 @@ def _parts(settings: Settings, live: Live):  # noqa: ANN202
         app.state.blobs = blobs
         app.state.artifact_server = ArtifactServer(blobs)
         app.state.registry = Registry(engine, blobs)
+        app.state.provisioner = Provisioner(settings, engine)
         app.state.pages = Pages(engine)
         follower = asyncio.create_task(keep_following(engine, app.state.registry), name="follower")
         try:

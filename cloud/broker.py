@@ -108,7 +108,9 @@ listen: {_quote(settings.host + ":-1")}
 http: "127.0.0.1:-1"
 ports_file_dir: {_quote(str(settings.broker_dir))}
 max_payload: {MAX_PAYLOAD_BYTES}
-logtime: false
+log_file: {_quote(str(log_path(settings)))}
+logfile_size_limit: 5MB
+logfile_max_num: 2
 jetstream {{ store_dir: {_quote(str(settings.broker_dir))}, max_file_store: {STORE_LIMIT}, max_memory_store: 64MB }}
 mqtt {{
   listen: {_quote(f"{settings.host}:{settings.mqtt_port}")}

@@ -30,7 +30,7 @@ log = logging.getLogger("up")
 
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
-_STEADY_S = 10.0  # a child that lived this long starts again at the first pause
+_STEADY_S = 2.0  # a child that lived this long is not in a crash loop: it starts again at the first pause
 _STOP_TIMEOUT_S = 8.0
 _READY_TIMEOUT_S = 30.0
 _PR_SET_PDEATHSIG = 1
@@ -177,13 +177,12 @@ def with_free_ports(settings: Settings) -> Settings:
     return msgspec.structs.replace(settings, http_port=http, mqtt_port=mqtt)
 
 
-async def wait_for_signal() -> None:
-    """Returns at SIGINT or SIGTERM."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
+def signalled() -> asyncio.Event:
+    """An event that SIGINT or SIGTERM sets, from now on."""
+    event = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    await stop.wait()
+        asyncio.get_running_loop().add_signal_handler(number, event.set)
+    return event
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -13,6 +13,7 @@ import click
 COMMANDS = {
     "up": (("cloud.cli",), "Run broker, ingest and pages on this machine."),
     "device": (("cloud.cli",), "Add, list and show boards."),
+    "frames": (("cloud.cli",), "Inspect and replay frames that were set aside."),
     "model": (("model_export.cli", "cloud.cli"), "Train, export, publish, list and show models."),
     "board": (("tools.board_cli",), "Flash and deploy to a board on a serial port."),
     "demo": (("tools.demo",), "Five simulated boards, two outages, one model update."),

@@ -1,0 +1,258 @@
+"""`edgewise up`, `edgewise device ...` and `edgewise frames ...`. All but `up` talk to a running server over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from cloud.client import Client, connect
+from cloud.errors import EdgewiseError
+from cloud.settings import DEFAULT_HTTP_PORT, DEFAULT_MQTT_PORT, Settings, load_settings
+
+Command = Callable[..., Any]
+
+_data = click.option("--data", metavar="DIR", help="Data folder (EDGEWISE_DATA_DIR, else ./edgewise-data).")
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_server = click.option("--server", metavar="URL", help="Talk to this server instead of the data folder's.")
+
+
+def remote(command: Command) -> Command:
+    """The options of a command that talks to a server: --data, --server, --json."""
+    return _data(_server(_json(command)))
+
+
+@contextmanager
+def said_plainly() -> Generator[None]:
+    """Turns our errors into what click prints: the cause, the next step, exit status 1."""
+    try:
+        yield
+    except EdgewiseError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@contextmanager
+def served(data: str | None, server: str | None) -> Generator[Client]:
+    """A client for a command's options; errors end the command."""
+    with said_plainly(), connect(load_settings(data_dir=data), server) as client:
+        yield client
+
+
+def show(as_json: bool, value: Any, table: Table | None = None) -> None:
+    """Prints a result: JSON for machines, the table (else `key: value` lines) for people."""
+    if as_json:
+        click.echo(json.dumps(value, indent=2))
+    elif table is not None:
+        Console().print(table)
+    else:
+        for key, text in value.items():
+            click.echo(f"{key}: {text}")
+
+
+def when(ms: int | None) -> str:
+    """A time for people, UTC."""
+    return "never" if ms is None else datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+@click.command()
+@_data
+@click.option("--port", type=click.IntRange(0, 65535), help=f"HTTP port; 0: any free one. [{DEFAULT_HTTP_PORT}]")
+@click.option("--mqtt-port", type=click.IntRange(0, 65535), help=f"MQTT port; 0: any free one. [{DEFAULT_MQTT_PORT}]")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON line with the addresses when all is up.")
+def up(data: str | None, port: int | None, mqtt_port: int | None, as_json: bool) -> None:
+    """Run broker, ingest and pages on this machine, until Ctrl-C."""
+    # Here and not above: the other commands start faster without them.
+    from cloud.up import run_up
+
+    with said_plainly():
+        settings = load_settings(data_dir=data)
+        asyncio.run(run_up(settings, port, mqtt_port, lambda running: _announce(running, as_json)))
+
+
+def _announce(settings: Settings, as_json: bool) -> None:
+    if as_json:
+        addresses = {"http": settings.http_address, "mqtt_host": settings.host, "mqtt_port": settings.mqtt_port}
+        click.echo(json.dumps(addresses | {"data": str(settings.data_dir)}))
+    else:
+        click.echo(f"Open {settings.http_address}")
+        click.echo(f"Boards connect to {settings.host}:{settings.mqtt_port}; data is in {settings.data_dir}")
+        click.echo("Ctrl-C ends it.")
+    sys.stdout.flush()
+
+
+@click.group()
+def device() -> None:
+    """Add, list and show boards."""
+
+
+@device.command("add")
+@click.argument("names", nargs=-1, required=True, metavar="ID...")
+@click.option("--kind", required=True, help="Kind of machine the board watches, such as pump.")
+@remote
+def device_add(names: tuple[str, ...], kind: str, data: str | None, server: str | None, as_json: bool) -> None:
+    """Add boards and print what belongs into each one's config.json: the password is shown only here."""
+    with served(data, server) as client:
+        _print_provisioned(as_json, client.post("/devices", {"devices": list(names), "kind": kind}))
+
+
+@device.command("renew")
+@click.argument("name", metavar="ID")
+@remote
+def device_renew(name: str, data: str | None, server: str | None, as_json: bool) -> None:
+    """Give a board a new password; the old one ends at once."""
+    with served(data, server) as client:
+        _print_provisioned(as_json, [client.post(f"/devices/{name}/credential")])
+
+
+@device.command("remove")
+@click.argument("name", metavar="ID")
+@remote
+def device_remove(name: str, data: str | None, server: str | None, as_json: bool) -> None:
+    """Take a board's login away; its records stay."""
+    with served(data, server) as client:
+        client.delete(f"/devices/{name}")
+        show(as_json, {"removed": name})
+
+
+@device.command("list")
+@remote
+def device_list(data: str | None, server: str | None, as_json: bool) -> None:
+    """All boards, one line each."""
+    found: list[dict[str, Any]] = []
+    with served(data, server) as client:
+        while page := client.get("/devices", after=found[-1]["device"] if found else None, limit=500):
+            found.extend(page)
+    table = Table("board", "kind", "presence", "last contact", "model", "wanted", "update", "set aside", box=None)
+    for board in found:
+        table.add_row(
+            board["device"],
+            board["kind"],
+            board["presence"],
+            when(board["last_contact_ms"]),
+            _model(board["model"]),
+            board["wanted"]["why"] or _model(board["wanted"]),
+            _update(board["update"]),
+            str(board["set_aside"]),
+        )
+    show(as_json, found, table)
+
+
+@device.command("show")
+@click.argument("name", metavar="ID")
+@remote
+def device_show(name: str, data: str | None, server: str | None, as_json: bool) -> None:
+    """One board: what it is, what it runs, its updates with their reasons, the books of its streams."""
+    with served(data, server) as client:
+        detail = client.get(f"/devices/{name}")
+    if as_json:
+        show(True, detail)
+        return
+    console = Console()
+    for table in _detail_tables(detail):
+        console.print(table)
+
+
+@click.group()
+def frames() -> None:
+    """Inspect and replay frames that ingest set aside."""
+
+
+@frames.command("list")
+@click.option("--device", "name", metavar="ID", help="Only of this board.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
+@remote
+def frames_list(name: str | None, limit: int, data: str | None, server: str | None, as_json: bool) -> None:
+    """The newest first."""
+    with served(data, server) as client:
+        found = client.get("/frames", device=name, limit=limit)
+    table = Table("id", "board", "received", "bytes", "reason", "detail", "replayed", box=None)
+    for frame in found:
+        table.add_row(
+            str(frame["id"]),
+            frame["device"],
+            when(frame["received_ms"]),
+            str(frame["size_bytes"]),
+            frame["reason"],
+            frame["detail"],
+            when(frame["replayed_ms"]),
+        )
+    show(as_json, found, table)
+
+
+@frames.command("show")
+@click.argument("frame", type=int, metavar="ID")
+@remote
+def frames_show(frame: int, data: str | None, server: str | None, as_json: bool) -> None:
+    """One frame with its bytes in hex."""
+    with served(data, server) as client:
+        found = client.get(f"/frames/{frame}")
+    show(as_json, found if as_json else found["frame"] | {"payload": found["payload"]})
+
+
+@frames.command("replay")
+@click.argument("frame", type=int, metavar="ID")
+@remote
+def frames_replay(frame: int, data: str | None, server: str | None, as_json: bool) -> None:
+    """Have ingest take a frame once more, such as one of a board that was unknown then."""
+    with served(data, server) as client:
+        found = client.post(f"/frames/{frame}/replay")
+    show(as_json, found if as_json else {"asked": f"`edgewise frames show {frame}` tells when it was done"})
+
+
+def _print_provisioned(as_json: bool, boards: list[dict[str, Any]]) -> None:
+    # JSON either way: it is pasted into config.json. --json keeps the list even for one board.
+    click.echo(json.dumps(boards if as_json or len(boards) > 1 else boards[0], indent=2))
+
+
+def _model(model: dict[str, Any] | None) -> str:
+    return f"{model['name']} {model['version'] or ''}".strip() if model and model["name"] else "-"
+
+
+def _update(step: dict[str, Any] | None) -> str:
+    if step is None:
+        return "-"
+    reason = "" if step["reason"] == "ok" else f": {step['reason']}"
+    return f"{step['name']} {step['version']} {step['state']}{reason}"
+
+
+def _detail_tables(detail: dict[str, Any]) -> Iterator[Table]:
+    board, config = detail["summary"], detail["configuration"]
+    hello: dict[str, Any] = detail["hello"] or {}
+    facts = Table(box=None, show_header=False, title=board["device"], title_justify="left")
+    lines = {
+        "kind": board["kind"],
+        "presence": board["presence"],
+        "last contact": when(board["last_contact_ms"]),
+        "model": _model(board["model"]),
+        "wanted": board["wanted"]["why"] or _model(board["wanted"]),
+        "last update": _update(board["update"]),
+        "firmware": f"{hello.get('firmware', '-')} {hello.get('arch', '')}",
+        "battery": f"{board['battery_mv']} mV" if board["battery_mv"] is not None else "-",
+        "configuration": f"desired {config['desired']}, reported {config['reported']}",
+        "frames set aside": str(board["set_aside"]),
+    }
+    for name, text in lines.items():
+        facts.add_row(name, text)
+    yield facts
+    if detail["updates"]:
+        yield _rows("updates", detail["updates"], ("at_ms", "name", "version", "state", "reason", "detail"))
+    if detail["streams"]:
+        columns = ("epoch", "stream", "received", "dropped", "set_aside", "missing", "duplicates", "acknowledged")
+        yield _rows("streams", detail["streams"], columns)
+    if config["conflicts"]:
+        yield _rows("configuration conflicts", config["conflicts"], tuple(config["conflicts"][0]))
+
+
+def _rows(title: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> Table:
+    table = Table(*(name.removesuffix("_ms") for name in columns), box=None, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*(when(row[name]) if name.endswith("_ms") else str(row[name]) for name in columns))
+    return table
