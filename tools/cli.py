@@ -18,7 +18,7 @@ COMMANDS = {
     "keys": (("model_export.cli", "cloud.models.cli"), "Make publisher keys, and say whose signature counts."),
     "frames": (("cloud.cli",), "Inspect and replay frames that ingest set aside."),
     "board": (("tools.board_cli",), "Flash and deploy to a board on a serial port."),
-    "demo": (("tools.demo",), "Five simulated boards, two outages, one model update."),
+    "demo": (("tools.demo.cli",), "Five simulated boards, two outages, one model update."),
     "doctor": (("tools.doctor",), "Say what this machine lacks, and how to get it."),
 }
 
