@@ -1,0 +1,117 @@
+"""Broker and ingest of a data folder, each a process that a test kills and starts again."""
+
+import asyncio
+import multiprocessing
+import os
+import subprocess
+import time
+from collections.abc import Sequence
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from cloud import broker
+from cloud.broker import Credential
+from cloud.clock import now_ms
+from cloud.settings import Settings, load_settings
+from cloud.store import tables as t
+from cloud.store.engine import make_engine, writing
+from cloud.up import prepare
+
+READY_DEADLINE_S = 10.0
+# Children are forked from a process that has imported everything: 200 starts in a minute, each in milliseconds.
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["cloud.ingest.service", "cloud.ingest.__main__"])
+
+
+def _ingest(environ: dict[str, str]) -> None:
+    from cloud.ingest.__main__ import main
+
+    os.environ.update(environ)
+    main()
+
+
+class Parts:
+    """A data folder with `devices` provisioned, and its broker and ingest; neither runs before `start`."""
+
+    def __init__(self, folder: Path, port: int, devices: Sequence[str]) -> None:
+        self.settings: Settings = load_settings({"EDGEWISE_MQTT_PORT": str(port)}, data_dir=folder)
+        self.devices = list(devices)
+        self._broker: subprocess.Popen[bytes] | None = None
+        self._ingest: BaseProcess | None = None
+        asyncio.run(self._prepare())
+
+    async def _prepare(self) -> None:
+        await prepare(self.settings)
+        engine = make_engine(self.settings)
+        async with writing(engine).begin() as connection:
+            rows = [{"device": name, "kind": "pump", "credential": 1, "created_ms": now_ms()} for name in self.devices]
+            await connection.execute(sa.insert(t.devices), rows)
+        await engine.dispose()
+        broker.write_config(self.settings, [Credential(name, 1) for name in self.devices])
+
+    def start_broker(self) -> None:
+        """Returns when it listens."""
+        self._broker = subprocess.Popen(broker.server_command(self.settings), stdin=subprocess.DEVNULL)
+        deadline = time.monotonic() + READY_DEADLINE_S
+        while not broker.is_listening(self.settings):
+            assert time.monotonic() < deadline, "the broker did not start"
+            time.sleep(0.005)
+
+    def kill_broker(self) -> None:
+        """SIGKILL."""
+        assert self._broker is not None
+        self._broker.kill()
+        self._broker.wait(5)
+
+    def start_ingest(self) -> None:
+        """Starts it and returns at once."""
+        self._ingest = _FORKS.Process(target=_ingest, args=(self.settings.environment(),), daemon=True)
+        self._ingest.start()
+
+    def kill_ingest(self) -> None:
+        """SIGKILL."""
+        assert self._ingest is not None
+        self._ingest.kill()
+        self._ingest.join(5)
+
+    def stop(self) -> None:
+        """Ends both, whatever state they are in."""
+        if self._ingest is not None:
+            self._ingest.kill()
+            self._ingest.join(5)
+        if self._broker is not None:
+            self._broker.kill()
+            self._broker.wait(5)
+
+    async def seconds_to_ready(self) -> float:
+        """How long from now until ingest is connected and the store takes its heartbeat."""
+        began, since_ms = time.monotonic(), now_ms()
+        pid = None if self._ingest is None else self._ingest.pid
+        engine = make_engine(self.settings)
+        query = sa.select(t.services).where(t.services.c.service == "ingest", t.services.c.pid == pid)
+        try:
+            while True:
+                async with engine.connect() as connection:
+                    row = (await connection.execute(query)).one_or_none()
+                if row is not None and row.ready and row.beat_ms >= since_ms - 1000:
+                    return time.monotonic() - began
+                assert time.monotonic() - began < READY_DEADLINE_S, "ingest did not become ready"
+                await asyncio.sleep(0.02)
+        finally:
+            await engine.dispose()
+
+    def rows(self, query: Any) -> list[dict[str, Any]]:
+        """The rows of a query."""
+
+        async def read() -> list[dict[str, Any]]:
+            engine = make_engine(self.settings)
+            try:
+                async with engine.connect() as connection:
+                    return [dict(row) for row in (await connection.execute(query)).mappings()]
+            finally:
+                await engine.dispose()
+
+        return asyncio.run(read())

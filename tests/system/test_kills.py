@@ -1,0 +1,107 @@
+"""Ingest and broker die at random moments under load: every record that a board made is stored once."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from cloud.store import tables as t
+from contract import delta
+from tests.support.parts import Parts
+from tests.support.talkers import Talker
+
+DEVICES = [f"talker-{number}" for number in range(6)]
+READY_S = 5.0
+
+
+@pytest.fixture
+def parts(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Parts]:
+    made = Parts(tmp_path / "data", free_port(), DEVICES)
+    made.start_broker()
+    made.start_ingest()
+    yield made
+    made.stop()
+
+
+def stored_rows(parts: Parts, device: str) -> list[tuple[int, ...]]:
+    """Every stored sample of a device as (board time, values...), by seq; fails when numbers repeat or are missing."""
+    samples: list[tuple[int, ...]] = []
+    frames = parts.rows(sa.select(t.frames).where(t.frames.c.device == device).order_by(t.frames.c.seq))
+    for frame in frames:
+        assert frame["seq"] == len(samples)
+        offsets, values = delta.decode(frame["rows"], frame["cols"], frame["first"], frame["body"])
+        cols = frame["cols"]
+        for row, offset in enumerate(offsets):
+            samples.append((frame["t0_ms"] + offset, *values[row * cols : (row + 1) * cols]))
+    return samples
+
+
+def assert_stored_once(parts: Parts, talkers: list[Talker]) -> int:
+    """Compares the store with what the boards made, content and all; returns the number of records."""
+    records = 0
+    for talker in talkers:
+        assert stored_rows(parts, talker.device) == talker.samples
+        for stream, made in talker.made.items():
+            table = t.RECORD_TABLES[stream]
+            if table is not t.frames:
+                query = sa.select(table.c.seq).where(table.c.device == talker.device).order_by(table.c.seq)
+                assert [row["seq"] for row in parts.rows(query)] == list(range(made))
+            books = parts.rows(
+                sa.select(t.streams).where(t.streams.c.device == talker.device, t.streams.c.stream == stream)
+            )
+            assert [(row["next_seq"], row["received"], row["set_aside"]) for row in books] == [(made, made, 0)]
+            records += made
+    assert parts.rows(sa.select(t.quarantine)) == []
+    return records
+
+
+async def load_and_kill(
+    parts: Parts, kills: int, between_s: tuple[float, float], kill: Callable[[random.Random], None]
+) -> tuple[list[Talker], list[float]]:
+    """Runs boards, kills something `kills` times, lets the boards finish. Returns them and the seconds to ready."""
+    rng = random.Random(2026)
+    stop = asyncio.Event()
+    talkers = [Talker(parts.settings, device, seed=number) for number, device in enumerate(DEVICES)]
+    running = [asyncio.create_task(talker.run(stop)) for talker in talkers]
+    ready: list[float] = []
+    for _ in range(kills):
+        await asyncio.sleep(rng.uniform(*between_s))
+        await asyncio.to_thread(kill, rng)
+        ready.append(await parts.seconds_to_ready())
+    stop.set()
+    await asyncio.wait_for(asyncio.gather(*running), 30)
+    return talkers, ready
+
+
+def ingest_kills(parts: Parts, kills: int, between_s: tuple[float, float]) -> None:
+    def kill(_rng: random.Random) -> None:
+        parts.kill_ingest()
+        parts.start_ingest()
+
+    began = time.monotonic()
+    talkers, ready = asyncio.run(load_and_kill(parts, kills, between_s, kill))
+    records = assert_stored_once(parts, talkers)
+    print(
+        f"\n{kills} SIGKILLs of ingest: {records} records, 0 lost, 0 twice; ready again in {max(ready):.2f} s at most,"
+        f" {sum(ready) / len(ready):.2f} s on average; {time.monotonic() - began:.0f} s"
+    )
+    assert max(ready) < READY_S
+
+
+def test_ingest_killed_at_random_moments_stores_every_record_once(parts: Parts):
+    ingest_kills(parts, 20, (0.05, 0.4))
+
+
+def test_broker_killed_at_random_moments_loses_nothing(parts: Parts):
+    def kill(rng: random.Random) -> None:
+        parts.kill_broker()
+        time.sleep(rng.uniform(0, 0.1))
+        parts.start_broker()
+
+    talkers, ready = asyncio.run(load_and_kill(parts, 10, (0.3, 0.9), kill))
+    records = assert_stored_once(parts, talkers)
+    print(f"\n10 SIGKILLs of the broker: {records} records, 0 lost, 0 twice; ready again in {max(ready):.2f} s at most")
