@@ -119,7 +119,7 @@ def account(client: Client, device: str, books: Books, played: Recording) -> Acc
             for name, records in (("event", events), ("health", health), ("update", updates))
         },
     }
-    made = dict(zip(wire.STREAM_NAMES, books.next_seq, strict=True))
+    made: dict[str, int] = dict(zip(wire.STREAM_NAMES, books.next_seq, strict=True))
     distinct = {name: len({key for key in keys if key[1] < made[name]}) for name, keys in stored.items()}
     times = {row["at_ms"]: row["seq"] for row in readings}
     raised = [event for event in events if event["kind"] == wire.EVENT_NAMES[wire.EVENT_ANOMALY]]
@@ -185,16 +185,8 @@ def _json_bytes(device: str, readings: list[dict[str, Any]], played: Recording) 
     """Bytes of one JSON message per reading, as a board without a codec of its own would send it."""
     if not readings:
         return 0.0
-    sizes = (
-        len(
-            json.dumps(
-                {
-                    "device": device,
-                    "time": row["at_ms"],
-                    "values": dict(zip(played.channels, row["values"], strict=True)),
-                }
-            )
-        )
+    sizes = [
+        len(json.dumps({"device": device, "time": row["at_ms"], "values": dict(zip(played.channels, row["values"]))}))
         for row in readings
-    )
+    ]
     return sum(sizes) / len(readings)
