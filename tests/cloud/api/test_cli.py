@@ -1,0 +1,145 @@
+"""`edgewise model ...` and `edgewise keys ...` against a real server."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from cloud.models import cli
+from model_export.keys import PublisherKey
+from tests.support.artifacts import card, digest, make, new_key
+from tests.support.fleet import Fleet
+from tests.support.web import Web
+
+
+@pytest.fixture
+def edgewise(web: Web) -> Any:
+    """Runs a command as a user of that server; `run(..., token="")` as one without the token."""
+
+    def run(*words: str | Path, token: str = web.token) -> Result:
+        group = {"model": cli.model, "keys": cli.keys}[str(words[0])]
+        environ = {"EDGEWISE_SERVER": web.url, "EDGEWISE_TOKEN": token, "COLUMNS": "200"}
+        return CliRunner().invoke(group, [str(word) for word in words[1:]], env=environ)
+
+    return run
+
+
+def test_publish_list_show_promote_and_history(edgewise: Any, fleet: Fleet, key: PublisherKey, tmp_path: Path) -> None:
+    fleet.joined("desk-1", key.key_id)
+    model_card = card(note="first")
+    first = make(key, "desk", card=model_card)
+    file = tmp_path / "desk-1.0.0-x64.ewa"
+    file.write_bytes(first)
+    file.with_suffix(".card.json").write_bytes(model_card)
+
+    done = edgewise("model", "publish", file, "--to", "desk-1", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.output)["boards"] == [{"device": "desk-1", "sha256": digest(first), "why": ""}]
+    listed = json.loads(edgewise("model", "list", "desk", "--json").output)
+    assert [(version["version"], version["boards_wanted"]) for version in listed] == [("1.0.0", 1)]
+    shown = edgewise("model", "show", "desk").output
+    assert "x64 native (ABI 6.3)" in shown
+    assert "desk-1" in shown
+    assert '"note": "first"' in shown
+
+    promoted = edgewise("model", "promote", "desk", "1.0.0", "--note", "good on the desk")
+    assert promoted.exit_code == 0, promoted.output
+    assert "good on the desk" in edgewise("model", "history", "desk").output
+    assert "champion" in edgewise("model", "list").output
+
+
+def test_diff_shows_what_changed_and_nothing_else(edgewise: Any, web: Web, key: PublisherKey) -> None:
+    web.publish(make(key, "differs", threshold=9.0, payload=b"same"))
+    web.publish(make(key, "differs", "1.1.0", 2, threshold=8.0, payload=b"same"))
+    found = json.loads(edgewise("model", "diff", "differs", "1.0.0", "1.1.0", "--json").output)
+    assert {line["what"]: (line["before"], line["after"]) for line in found} == {
+        "x64 native.sequence": (1, 2),
+        "x64 native.threshold": (9.0, 8.0),
+        "x64 native.version": ("1.0.0", "1.1.0"),
+    }
+
+
+def test_an_event_is_traced_to_the_data_its_model_was_made_of(
+    edgewise: Any, web: Web, fleet: Fleet, key: PublisherKey
+) -> None:
+    model_card = card(dataset={"sha256": "feed" * 16})
+    data = make(key, "traced", card=model_card)
+    web.publish(data, cards=(model_card,))
+    fleet.joined("traced-1", key.key_id)
+    web.admin.post("/api/v1/desired", json={"name": "traced", "version": "1.0.0", "to": "traced-1"})
+    fleet.runs("traced-1", data, "traced", "1.0.0", key_ids=(key.key_id,))
+    fleet.event("traced-1", t_ms=3_700_000, model=bytes.fromhex(digest(data))[:8])
+    found = json.loads(edgewise("model", "trace", "traced-1", "1", "0", "--json").output)
+    assert found["version"]["version"] == "1.0.0"
+    assert found["card"]["dataset"]["sha256"] == "feed" * 16
+    assert found["card"]["code"]["revision"] == "abc123"
+    assert found["deployed_cause"] == "operator"
+    assert "told to run it" in edgewise("model", "trace", "traced-1", "1", "0").output
+
+
+def test_pin_and_follow(edgewise: Any, web: Web, fleet: Fleet, key: PublisherKey) -> None:
+    fleet.joined("pinned-1", key.key_id)
+    first = make(key, "pins")
+    fleet.runs("pinned-1", first, "pins", "1.0.0", key_ids=(key.key_id,), sequence=1)
+    web.publish(first, to="all")
+    edgewise("model", "deploy", "pins", "1.0.0", "--to", "pinned-1")
+    second = make(key, "pins", "1.1.0", 2)
+    assert web.publish(second, to="all").json()["boards"] == []
+    answer = json.loads(edgewise("model", "follow", "pinned-1", "--json").output)
+    assert answer == [{"device": "pinned-1", "sha256": digest(second), "why": ""}]
+
+
+def test_a_version_in_use_is_not_deleted_and_an_unused_one_is(
+    edgewise: Any, web: Web, fleet: Fleet, key: PublisherKey
+) -> None:
+    web.publish(make(key, "gone"), to="all")
+    web.publish(make(key, "gone", "1.1.0", 2), to="all")
+    web.publish(make(key, "gone", "1.2.0", 3))
+    refused = edgewise("model", "delete", "gone", "1.1.0")
+    assert refused.exit_code == 1
+    assert "gone 1.1.0 is in use: alias champion" in refused.output
+    assert edgewise("model", "delete", "gone", "1.0.0").exit_code == 0
+    assert [item["version"] for item in web.get("/api/v1/models/gone")] == ["1.2.0", "1.1.0"]
+    kept = json.loads(edgewise("model", "gc", "--json").output)
+    assert kept == {"blobs": [], "bytes": 0}, "a young blob may be about to get its row"
+
+
+def test_keys_are_trusted_from_a_file_listed_and_revoked(edgewise: Any, tmp_path: Path) -> None:
+    key = new_key()
+    file = tmp_path / "public.txt"
+    file.write_text(f"release key\n{key.public.hex()}\n")
+    assert edgewise("keys", "trust", file, "--label", "release").exit_code == 0
+    assert "release" in edgewise("keys", "trusted").output
+    assert edgewise("keys", "distrust", key.key_id.hex()).exit_code == 0
+    again = edgewise("keys", "trust", key.public.hex())
+    assert again.exit_code == 1
+    assert "was revoked; sign with a new key" in again.output
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("model", "show", "nothing"), "no model nothing; `edgewise model list` shows"),
+        (("model", "promote", "nothing", "1.0.0"), "no model nothing 1.0.0"),
+        (("model", "deploy", "nothing", "1.0.0", "--to", "all"), "no model nothing 1.0.0"),
+        (("model", "follow", "nobody"), "no device nobody"),
+        (("model", "trace", "nobody", "1", "0"), "no event nobody 1/0"),
+        (("keys", "distrust", "0" * 16), "no publisher key"),
+    ],
+)
+def test_a_mistake_ends_with_its_cause_and_status_1(edgewise: Any, words: tuple[str, ...], said: str) -> None:
+    done = edgewise(*words)
+    assert done.exit_code == 1
+    assert done.output.startswith("Error: ")
+    assert said in done.output
+
+
+def test_without_the_token_nothing_is_published(edgewise: Any, key: PublisherKey, tmp_path: Path) -> None:
+    file = tmp_path / "x.ewa"
+    file.write_bytes(make(key, "unallowed"))
+    done = edgewise("model", "publish", file, token="wrong")
+    assert done.exit_code == 1
+    assert "needs the admin token" in done.output
+    assert edgewise("model", "show", "unallowed").exit_code == 1
