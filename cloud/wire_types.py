@@ -250,7 +250,7 @@ Downlink = Ack | Want | Chunk | Answer | Do
 
 _uplink = msgspec.msgpack.Decoder(Uplink)
 _downlink = msgspec.msgpack.Decoder(Downlink)
-_encoder = msgspec.msgpack.Encoder()
+_encoder = msgspec.msgpack.Encoder(order="deterministic")
 _M = TypeVar("_M")
 
 

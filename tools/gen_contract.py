@@ -40,7 +40,7 @@ Scalar = _SettingInt | Finite | bool | _SettingText
 _TYPES_TAIL = '''
 _uplink = msgspec.msgpack.Decoder(Uplink)
 _downlink = msgspec.msgpack.Decoder(Downlink)
-_encoder = msgspec.msgpack.Encoder()
+_encoder = msgspec.msgpack.Encoder(order="deterministic")
 _M = TypeVar("_M")
 
 

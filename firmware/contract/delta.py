@@ -124,7 +124,11 @@ def _column(reader: BitReader, count: int) -> "list[int]":
         slope = unzigzag(reader.take_sized())
         reader.check_end()
         return [slope * (index + 1) for index in range(count)]
-    step = reader.take_sized() if reader.take(1) else 1
+    step = 1
+    if reader.take(1):
+        step = reader.take_sized()
+        if step < 2:
+            raise WireError(BAD_BODY, "a step of %d" % step)
     k = reader.take(4)
     ref = unzigzag(reader.take_sized()) if predictor in (LEVEL, TREND) else 0
     if k != PLAIN:

@@ -63,7 +63,7 @@ def _parse_want(fields: Fields) -> "tuple[Any, ...]":
 
 
 def _parse_offer(reader: Reader) -> "tuple[Any, ...]":
-    count = reader.take_array(7, reader.end)
+    count = reader.take_array(7, MAX_U32)
     offer = (
         reader.take_str(1, wire.MAX_MODEL_NAME),
         reader.take_str(1, wire.MAX_VERSION),

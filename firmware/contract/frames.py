@@ -194,7 +194,7 @@ class Fields:
 
     def __init__(self, frame: "Buffer") -> None:
         self.reader = Reader(frame)
-        self.left = self.reader.take_array(1, len(frame)) - 1
+        self.left = self.reader.take_array(1, MAX_U32) - 1
         self.code = self.reader.take_int(0, MAX_U32)
 
     def need(self, count: int) -> Reader:
@@ -224,7 +224,7 @@ def peek_header(frame: "Buffer") -> "tuple[int, int, int, int]":
     HELLO and FETCH are not records: their epoch, seq and count are 0. The rest of the frame is not looked at.
     """
     reader = Reader(frame)
-    reader.take_array(1, len(frame))
+    reader.take_array(1, MAX_U32)
     code = reader.take_int(0, MAX_U32)
     if code not in wire.STREAMS:
         if code in (wire.HELLO, wire.FETCH):

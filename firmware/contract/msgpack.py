@@ -51,6 +51,7 @@ _HIGH_TYPES = (
 )
 _INT_FORMATS = (">B", ">H", ">I", ">Q", ">b", ">h", ">i", ">q")  # 0xcc..0xd3
 _LENGTH_FORMATS = (">B", ">H", ">I")
+_ANY = 0xFFFFFFFF  # the greatest length there is
 _MIN_INT = -(1 << 63)
 _MAX_INT = (1 << 64) - 1
 
@@ -350,9 +351,9 @@ class Reader:
         if kind == INT:
             return self.take_int(_MIN_INT, _MAX_INT)
         if kind == STR:
-            return self.take_str(0, self.end)
+            return self.take_str(0, _ANY)
         if kind == BIN:
-            return bytes(self.take_bin(0, self.end))
+            return bytes(self.take_bin(0, _ANY))
         if kind == FLOAT:
             return self.take_float()
         if kind == BOOL:
@@ -363,10 +364,10 @@ class Reader:
         if max_depth <= 0:
             raise WireError(BAD_DEPTH, "at byte %d" % self.pos)
         if kind == ARRAY:
-            return [self.take(max_depth - 1) for _ in range(self.take_array(0, self.end))]
+            return [self.take(max_depth - 1) for _ in range(self.take_array(0, _ANY))]
         result: "dict[str, Any]" = {}
-        for _ in range(self.take_map(0, self.end)):
-            key = self.take_str(0, self.end)
+        for _ in range(self.take_map(0, _ANY)):
+            key = self.take_str(0, _ANY)
             if key in result:
                 raise WireError(BAD_TYPE, "key %s twice" % key)
             result[key] = self.take(max_depth - 1)
@@ -378,11 +379,11 @@ class Reader:
         if kind in (ARRAY, MAP):
             if max_depth <= 0:
                 raise WireError(BAD_DEPTH, "at byte %d" % self.pos)
-            count = self.take_array(0, self.end) if kind == ARRAY else 2 * self.take_map(0, self.end)
+            count = self.take_array(0, _ANY) if kind == ARRAY else 2 * self.take_map(0, _ANY)
             for _ in range(count):
                 self.skip(max_depth - 1)
         elif kind == BIN:
-            self.take_bin(0, self.end)
+            self.take_bin(0, _ANY)
         else:
             self.take(0)
 

@@ -252,7 +252,7 @@ BAD_TOPIC = 8
 BAD_BODY = 9
 BAD_NAMES = (
     "cut short",
-    "too large",
+    "wrong size",
     "wrong type",
     "out of range",
     "nested too deep",
