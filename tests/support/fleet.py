@@ -2,7 +2,8 @@
 
 import asyncio
 from array import array
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,12 @@ from tests.support.artifacts import ABI, SCHEMA_HASH
 _HOUR_MS = 3_600_000
 
 
+def finished(work: Coroutine[Any, Any, Any]) -> Any:
+    """The result of a coroutine, run in a thread of its own: playwright keeps a loop in the test's."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
+
+
 def settings_in(folder: Path, **environ: str) -> Settings:
     """Settings of a data folder with the newest schema."""
     settings = load_settings({**environ}, data_dir=folder)
@@ -33,7 +40,7 @@ def settings_in(folder: Path, **environ: str) -> Settings:
         await migrate(engine)
         await engine.dispose()
 
-    asyncio.run(prepare())
+    finished(prepare())
     return settings
 
 
@@ -155,7 +162,7 @@ class Fleet:
             finally:
                 await engine.dispose()
 
-        return asyncio.run(use())
+        return finished(use())
 
     def rows(self, query: Any) -> list[dict[str, Any]]:
         """The rows of a query."""

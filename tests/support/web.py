@@ -29,6 +29,16 @@ class Web:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> "Web":
+        self.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.anyone.close()
+        self.admin.close()
+        self.stop()
+
+    def start(self) -> None:
+        """Returns when it listens."""
         root = Path(__file__).parents[2]
         path = os.pathsep.join([str(root), str(root / "firmware")])
         self._process = subprocess.Popen(
@@ -42,24 +52,25 @@ class Web:
         while True:
             try:
                 socket.create_connection((self.settings.host, self.settings.http_port), 1).close()
-                return self
+                return
             except OSError:
                 if time.monotonic() > deadline or self._process.poll() is not None:
-                    self.__exit__()
+                    self.stop()
                     raise RuntimeError("the web process did not start") from None
                 time.sleep(0.05)
 
-    def __exit__(self, *_error: object) -> None:
-        self.anyone.close()
-        self.admin.close()
-        if self._process is not None:
-            self._process.send_signal(signal.SIGTERM)
-            try:
-                self._process.wait(10)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait(5)
-                raise
+    def stop(self) -> None:
+        """Asks it to end, and fails when it does not within ten seconds."""
+        if self._process is None:
+            return
+        process, self._process = self._process, None
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(5)
+            raise
 
     def get(self, path: str, **params: Any) -> Any:
         """The JSON of a GET that must succeed."""
