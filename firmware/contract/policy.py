@@ -204,8 +204,8 @@ def breaker_allows(breaker: "Breaker", now_ms: int) -> bool:
     return now_ms >= until_ms or until_ms - now_ms > _MAX_BACKOFF_MS
 
 
-def breaker_after(breaker: "Breaker", happening: int, now_ms: int, jitter: int) -> "Breaker":
-    """The breaker after BEGIN, SUCCESS or FAILURE of a session."""
+def breaker_after(breaker: "Breaker", happening: int, now_ms: int, jitter: int = 0) -> "Breaker":
+    """The breaker after BEGIN, SUCCESS or FAILURE of a session; `jitter` is of use for a failure only."""
     state, failures, until_ms = breaker
     after = BREAKER_TABLE[(state, happening)]
     if happening == BEGIN:
@@ -225,14 +225,16 @@ MILLI = 1000
 def refill(tokens_milli: int, filled_ms: int, now_ms: int, per_hour: int, capacity: int) -> "tuple[int, int]":
     """(tokens_milli, filled_ms) at `now_ms`: `per_hour` sessions an hour flow in, up to `capacity` sessions.
 
-    What is less than a thousandth stays in `filled_ms`. A clock that was set back starts the bucket's clock anew.
+    What is less than a thousandth waits in `filled_ms`. A clock that was set back starts the bucket's clock anew.
     """
     if now_ms <= filled_ms:
         return tokens_milli, now_ms
     gained = (now_ms - filled_ms) * per_hour // 3600
     if tokens_milli + gained >= capacity * MILLI:
         return capacity * MILLI, now_ms
-    return tokens_milli + gained, filled_ms + gained * 3600 // per_hour if per_hour else now_ms
+    if not per_hour:
+        return tokens_milli, now_ms
+    return tokens_milli + gained, filled_ms - (-gained * 3600 // per_hour)  # rounded up: no token twice
 
 
 # Dead-band: report by exception, with a heartbeat

@@ -10,9 +10,10 @@ SUITE = "tests.contract.suite."
 
 def failure(error):
     """The traceback as text."""
-    if hasattr(sys, "print_exception"):  # MicroPython
+    print_exception = getattr(sys, "print_exception", None)  # MicroPython's
+    if print_exception:
         out = io.StringIO()
-        sys.print_exception(error, out)
+        print_exception(error, out)
         return out.getvalue()
     import traceback
 

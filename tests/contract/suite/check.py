@@ -4,6 +4,10 @@ import json
 
 from contract.wire import BAD_NAMES, WireError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 _HERE = __file__.rsplit("/", 1)[0]
 
 
@@ -17,7 +21,7 @@ def refused(code, function, *arguments):
     raise AssertionError("not refused: %r" % (result,))
 
 
-def vectors(name):
+def vectors(name: str) -> "Any":
     """The golden vectors of tests/vectors/<name>.json."""
     with open(_HERE + "/../../vectors/" + name + ".json") as file:
         return json.load(file)
@@ -39,6 +43,6 @@ class Random:
         self._state = (self._state * 1103515245 + 12345) & 0x7FFFFFFF
         return (self._state >> 8) % bound
 
-    def pick(self, items):
+    def pick(self, items: "Any") -> "Any":
         """One of the items."""
         return items[self.below(len(items))]

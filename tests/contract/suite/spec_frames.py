@@ -7,7 +7,11 @@ from contract.wire import BAD_CODE, BAD_CUT, BAD_NAMES, BAD_SIZE, BAD_TRAILING
 from tests.contract.suite.check import refused, unhex, vectors
 from tests.contract.suite.spec_msgpack import plain
 
-BUILDERS = {
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+BUILDERS: "dict[int, Any]" = {
     wire.HELLO: frames.hello,
     wire.READINGS: frames.readings,
     wire.EVENT: frames.event,
@@ -18,7 +22,7 @@ BUILDERS = {
 }
 
 
-def argument(value):
+def argument(value: "Any") -> "Any":
     """A field of the vectors as a builder takes it."""
     if isinstance(value, dict) and list(value) == ["int32"]:
         return array("i", value["int32"])

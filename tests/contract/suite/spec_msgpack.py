@@ -7,8 +7,12 @@ from contract.msgpack import Packer, Reader
 from contract.wire import BAD_CUT, BAD_DEPTH, BAD_NAMES, BAD_RANGE, BAD_SIZE, BAD_TRAILING, BAD_TYPE
 from tests.contract.suite.check import refused, unhex, vectors
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
-def plain(value):
+
+def plain(value: "Any") -> "Any":
     """A value of the vectors: {"bin": hex} is bytes, {"f32": x} the float x."""
     if isinstance(value, dict):
         if list(value) == ["bin"]:
