@@ -3,7 +3,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 PYTEST := $(BIN)/pytest
 .DEFAULT_GOAL := help
-.PHONY: help ready setup demo test check bench soak gen gen-check clean
+.PHONY: help ready setup demo test check lint types imports sizes bench soak gen gen-check clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,12 +20,19 @@ demo: ready ## Five simulated boards, two outages, one model update; KEEP=1 leav
 test: ready ## Run the tests (ARGS="-k word" selects)
 	$(PYTEST) $(ARGS)
 
-check: ready ## Lint, types, imports, generated files, sizes, MicroPython syntax
+check: lint types imports gen-check sizes ## Lint, types, imports, generated files, sizes, MicroPython syntax
+
+lint: ready
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+
+types: ready
 	$(BIN)/pyright
-	$(BIN)/lint-imports
-	$(BIN)/python -m tools.gen --check
+
+imports: ready
+	$(BIN)/lint-imports --no-logo
+
+sizes: ready
 	$(BIN)/python -m tools.sizes
 
 bench: ready ## Print measurements beside what they are compared with (ARGS=name selects)
