@@ -185,8 +185,8 @@ def _json_bytes(device: str, readings: list[dict[str, Any]], played: Recording) 
     """Bytes of one JSON message per reading, as a board without a codec of its own would send it."""
     if not readings:
         return 0.0
-    sizes = [
-        len(json.dumps({"device": device, "time": row["at_ms"], "values": dict(zip(played.channels, row["values"]))}))
-        for row in readings
-    ]
+    sizes: list[int] = []
+    for row in readings:
+        values = dict(zip(played.channels, row["values"], strict=True))
+        sizes.append(len(json.dumps({"device": device, "time": row["at_ms"], "values": values})))
     return sum(sizes) / len(readings)
