@@ -43,8 +43,8 @@ FAILURES = const(4)
 class Link:
     """One session at a time with the broker.
 
-    broker: {"host", "port", "user", "password"} of config.json. on_message(kind, payload) gets what arrives on this
-    device's topics. tls: an ssl.SSLContext, or None. files: see files.Files.
+    broker: {"host", "port", "user", "password"} of config.json. on_message(kind, payload,
+    retained) gets what arrives on this device's topics. tls: an ssl.SSLContext, or None. files: see files.Files.
     radio_cache: what the board learned of the access point, to be kept through deep sleep. `counts` grows by session:
     [sessions, radio ms, bytes sent, bytes received, failures]; `refused` counts downlink messages set aside; `turns` is
     the number of round trips of the last session.
@@ -199,12 +199,12 @@ class Link:
             return ""
         return text if is_address(text) else ""
 
-    def _sort(self, name: str, payload: memoryview) -> None:
+    def _sort(self, name: str, payload: memoryview, retained: bool) -> None:
         """Hand a message of this device's topics on; set aside what is not for us or breaks the contract."""
         try:
             device, kind = split_topic(name)
             if device != self._device:
                 raise WireError(BAD_DEVICE, device)
-            self.on_message(kind, payload)
+            self.on_message(kind, payload, retained)
         except WireError:
             self.refused += 1

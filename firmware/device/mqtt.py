@@ -36,8 +36,8 @@ class Session(MQTTClient):
 
     `connected` and `resumed` (the broker kept our session) are set by the CONNACK; `pending` maps the packet ids sent
     and not yet answered (SUBSCRIBE and QoS 1 PUBLISH) to what publish was told they carry; at most `window` of them.
-    `on_message(topic, payload)` gets each message; topic is str, payload a memoryview valid during the call. A QoS 1
-    message is confirmed to the broker after the handler returned. All methods raise LinkError.
+    `on_message(topic, payload, retained)` gets each message; topic is str, payload a memoryview valid during the call.
+    A QoS 1 message is confirmed to the broker after the handler returned. All methods raise LinkError.
     """
 
     def __init__(
@@ -202,7 +202,7 @@ class Session(MQTTClient):
         else:
             self._skip(size)
         if good:
-            self.cb(name, self._payload[:size])
+            self.cb(name, self._payload[:size], bool(first & 1))
         else:
             self.refused += 1
         if qos:

@@ -39,7 +39,7 @@ FIELDS = (
     ("breaker_state", 97, "B"),  # state of the breaker, see contract/policy.py
     ("breaker_failures", 98, "B"),  # failed sessions in a row
     ("breaker_until_ms", 99, "Q"),  # board clock before which no session is tried
-    ("backoff_level", 107, "B"),  # doublings of the backoff
+    ("battery_band", 107, "B"),  # battery band at the last wake, see contract/policy.py
     ("tokens_milli", 108, "I"),  # thousandths of a message left in the token bucket
     ("tokens_ms", 112, "Q"),  # board clock of the last refill
     # Link

@@ -1,5 +1,6 @@
 """The board as it is on a desk: an ESP32, S2, S3, C3 or C6 under stock MicroPython. Pins come from main.py."""
 
+import os
 import struct
 import time
 
@@ -123,6 +124,9 @@ class Board:
 
     def free_flash(self) -> int:
         return free_flash(ROOT)
+
+    def random16(self) -> int:
+        return int.from_bytes(os.urandom(2), "big")
 
     def watchdog_feed(self) -> None:
         self._watchdog.feed()

@@ -6,7 +6,7 @@ All state is in the directory named by EDGEWISE_BOARD_DIR:
     wake.json  written by deep_sleep: {"n": sleeps so far, "clock_ms": RTC clock, "sleep_ms": asked for}. Whoever starts
                the next wake may add "cause" (a WAKE_* code) and "slept_ms" when it was not the timer, all of it
     sim.json   what the world is like, every key optional: {"battery_mv", "rssi", "radio": bool, "outages":
-               [[from_ms, to_ms]..] since power-on, "dns": [ip, port]}
+               [[from_ms, to_ms]..] since power-on, "dns": [ip, port], "seed": int}
 
 The clock is virtual: it runs in real time while the board is awake, and deep sleep adds what was slept, however soon
 the supervisor starts the next process. Times on the wire are therefore the same at any speed and under any load.
@@ -14,6 +14,7 @@ the supervisor starts the next process. Times on the wire are therefore the same
 
 import json
 import os
+import random
 import sys
 import time
 
@@ -44,6 +45,7 @@ class Board:
         self._cause = wake.get("cause", WAKE_TIMER) if wake else WAKE_COLD
         self._start_ms = wake.get("clock_ms", CLOCK_START_MS) + wake.get("slept_ms", wake.get("sleep_ms", 0))
         self._start_ticks = time.ticks_ms()
+        random.seed(self._sim.get("seed", 0) * 1000003 + self._sleeps)
 
     def wake_cause(self) -> int:
         return self._cause
@@ -97,6 +99,10 @@ class Board:
 
     def free_flash(self) -> int:
         return free_flash(ROOT)
+
+    def random16(self) -> int:
+        """Repeatable: the same world and the same wake draw the same numbers."""
+        return random.getrandbits(16)
 
     def watchdog_feed(self) -> None:
         """Nothing to do: the supervisor kills a wake that takes too long, and starts it with WAKE_WATCHDOG."""

@@ -1,0 +1,269 @@
+"""The story of a wake: wake -> sample -> features -> score -> route -> buffer -> maybe sync -> sleep.
+
+run() is the whole of it; everything a step needs is in Parts, which main.py puts together. What is kept across deep
+sleep is in RTC memory (parts.state) and on flash; nothing else survives.
+"""
+
+import time
+from array import array
+
+from contract import policy
+from contract.wire import (
+    EVENT,
+    EVENT_BOOT_LOOP,
+    FAULT_CLOCK,
+    FAULT_RTC,
+    QUERY,
+    READINGS,
+    ROUTE_CLOUD,
+    ROUTE_DEFER,
+    ROUTE_DEVICE,
+    STREAMS,
+    WAKE_COLD,
+    WAKE_PIN,
+    WAKE_TIMER,
+    WAKE_TOUCH,
+    WAKE_ULP,
+    WHY_CLEAR,
+    WHY_NO_MODEL,
+)
+from device import clock, rtc_layout, rtc_state
+from device.alarm import NOTHING, alarm_after
+from device.detector import SafeModel
+from device.link import RADIO_MS
+from device.sampler import Sampler
+from micropython import const
+
+_SLEPT = (WAKE_TIMER, WAKE_PIN, WAKE_TOUCH, WAKE_ULP)
+_CALLED = (WAKE_PIN, WAKE_TOUCH)  # somebody is at the board: talk to the cloud now
+_SAFE_MODE_RESETS = const(4)  # resets in a row after which only syncing and updating are tried
+_LEAST_SLEEP_MS = const(50)
+_RANK = STREAMS.index(READINGS)
+_RING_BYTES = rtc_layout.RTC_BYTES - rtc_layout.RING_AT
+
+
+class Parts:
+    """What a wake works with; main.py makes one. `now_ms` of board is the only clock."""
+
+    def __init__(self, **parts: object) -> None:
+        for name in parts:
+            setattr(self, name, parts[name])
+        self.urgent = False  # a question waits that is of use only now
+        self.more = False  # the last session left records behind
+        self.clean = True  # no step of this wake failed
+        self.slept_ms = 0
+        self.began_ticks = time.ticks_ms()
+
+    def now_s(self) -> int:
+        """Unix time in seconds by the cloud's clock, 0 while it is not known."""
+        offset_ms = self.state.cloud_offset_ms
+        return (offset_ms + self.journal.now_ms()) // 1000 if offset_ms else 0
+
+
+class Verdict:
+    """What the board makes of one window; route ROUTE_*, reason WHY_*."""
+
+    def __init__(self, score: float, threshold: float, route: int, reason: int) -> None:
+        self.score = score
+        self.threshold = threshold
+        self.route = route
+        self.reason = reason
+
+
+def run(parts: Parts) -> None:
+    """One wake, from the first line to deep sleep; never returns.
+
+    A step that fails is counted and ends its part of the story: without a reading the board still syncs, without a
+    session it still sleeps, and whatever happened it wakes again.
+    """
+    try:
+        wake(parts)
+        update_model(parts)
+        detector = choose_detector(parts)
+        if may_sample(parts):
+            sampler = sample(parts)
+            features = compute_features(parts, sampler)
+            verdict = score(parts, detector, features)
+            record_verdict(parts, detector, features, verdict)
+            buffer(parts, sampler)
+    except Exception as error:  # noqa: BLE001 - whatever it is, a board that does not sleep is dead in a day
+        parts.clean = False
+        parts.health.fault(error)
+    try:
+        why = sync_reason(parts)
+        if why != policy.SYNC_NONE:
+            parts.sync(parts)
+    except Exception as error:  # noqa: BLE001 - as above
+        parts.health.fault(error)
+    sleep(parts)
+
+
+def wake(parts: Parts) -> None:
+    """Find out what is remembered, how long the sleep was, and whether anybody asked for this wake."""
+    board, state = parts.board, parts.state
+    parts.cause = cause = board.wake_cause()
+    found = state.load(parts.config.first_epoch)
+    parts.outbox.open()
+    if found == rtc_state.REBUILT:
+        state.link_quality = 255  # nothing is known against the link
+        if cause != WAKE_COLD:
+            parts.health.count(FAULT_RTC)
+    else:
+        jump_ms = clock.jump_of(board.now_ms(), state.stored_ms, parts.config["interval_ms"])
+        if jump_ms:
+            clock.compensate(state, jump_ms)
+            parts.health.count(FAULT_CLOCK)
+        parts.slept_ms = max(0, board.now_ms() - state.stored_ms)
+    if cause not in _SLEPT:
+        state.reconcile(parts.outbox)
+        if cause != WAKE_COLD:
+            state.resets += 1
+            state.boot_loops = min(state.boot_loops + 1, 255)
+            if state.boot_loops == _SAFE_MODE_RESETS:
+                parts.journal.event(EVENT_BOOT_LOOP, Verdict(0.0, 0.0, ROUTE_DEVICE, WHY_CLEAR), bytes(8), ())
+            state.store()  # should this wake end like the one before, it counts
+    if cause in _CALLED:
+        state.next_sync_ms = board.now_ms()
+    state.wakes += 1
+    state.health_wakes += 1
+    state.battery_band = policy.battery_band(board.battery_mv(), state.battery_band)
+    parts.updater.start(cause in _SLEPT)
+
+
+def update_model(parts: Parts) -> None:
+    """Go on with a model that has been downloaded: verify, test, arm. Before load(), which needs the heap itself."""
+    while parts.updater.step(parts.now_s()):
+        parts.board.watchdog_feed()
+
+
+def choose_detector(parts: Parts) -> object:
+    """The active model, or the limits that every board has."""
+    updater = parts.updater
+    switched, before = updater.switched, updater.model
+    detector = updater.load(parts.cause not in _SLEPT)
+    if switched or updater.model is not before:
+        parts.state.hello_ms = 0  # the cloud does not know yet
+    return detector or safe_model(parts)
+
+
+def safe_model(parts: Parts) -> SafeModel:
+    """The model of last resort, from the limits in config.json."""
+    names = parts.features.names
+    limits = [(names.index(name), low, high) for name, (low, high) in parts.config.limits.items() if name in names]
+    return SafeModel(parts.features.n_features, limits)
+
+
+def may_sample(parts: Parts) -> bool:
+    """False at a cold start, when the sensor has gathered nothing yet, and while resets follow each other."""
+    return parts.cause != WAKE_COLD and parts.state.boot_loops < _SAFE_MODE_RESETS
+
+
+def sample(parts: Parts) -> Sampler:
+    """The window that the sensor has gathered since the last wake."""
+    state = parts.state
+    sampler = parts.open_sampler()
+    # The number of a sample is its row's sequence number, or goes by wakes where rows are not recorded.
+    first = state.wakes * sampler.rows if parts.config["sensitive"] else state.next_seq[_RANK]
+    sampler.take(first, parts.journal.now_ms())
+    return sampler
+
+
+def compute_features(parts: Parts, sampler: Sampler) -> array:
+    """int32 (n_features,) of the window, as measured: dead-bands come later."""
+    features = array("i", [0] * parts.features.n_features)
+    parts.features.compute_into(sampler.window, features)
+    return features
+
+
+def score(parts: Parts, detector: object, features: array) -> Verdict:
+    """Score the window and decide who has the last word on it."""
+    state, config = parts.state, parts.config
+    try:
+        value = detector.score(features)
+    except Exception as error:  # noqa: BLE001 - a model's code may raise anything
+        parts.clean = False
+        parts.health.fault(error)
+        detector = safe_model(parts)
+        value = detector.score(features)
+    threshold = detector.threshold + config["threshold_milli"] / 1000
+    parts.health.score(value, threshold)
+    if isinstance(detector, SafeModel):
+        return Verdict(value, threshold, ROUTE_DEVICE, WHY_NO_MODEL)
+    route, reason = policy.route(
+        value,
+        threshold,
+        detector.margin,
+        config["sensitive"],
+        config["deadline_ms"],
+        state.battery_band,
+        state.link_session_ms,
+        state.breaker_state != policy.BREAKER_CLOSED,
+    )
+    return Verdict(value, threshold, route, reason)
+
+
+def record_verdict(parts: Parts, detector: object, features: array, verdict: Verdict) -> None:
+    """Make an EVENT where an anomaly begins, lasts or ends, a QUERY where a higher tier is to be asked."""
+    told = () if parts.config["sensitive"] else features
+    sha8 = bytes(8) if verdict.reason == WHY_NO_MODEL else detector.sha8
+    parts.state.alarm, kind = alarm_after(parts.state.alarm, verdict.score > verdict.threshold)
+    if kind != NOTHING:
+        parts.journal.event(kind, verdict, sha8, told)
+    if verdict.route in (ROUTE_CLOUD, ROUTE_DEFER):
+        parts.journal.query(parts.config["deadline_ms"], verdict, sha8, told)
+        parts.urgent = verdict.route == ROUTE_CLOUD
+
+
+def buffer(parts: Parts, sampler: Sampler) -> None:
+    """Put the rows into RTC memory, and what was noted onto flash."""
+    state, config = parts.state, parts.config
+    if not config["sensitive"]:
+        reported = list(state.last_values)
+        dead_bands = list(config["deadband"])
+        dead_bands += [0] * (sampler.channels - len(dead_bands))
+        for index in range(sampler.rows):
+            row = sampler.row(index)
+            policy.hold_back(row, reported, state.quiet_rows, dead_bands, config["heartbeat_rows"])
+            if state.push_row(sampler.times_ms[index], row):
+                parts.journal.drain_ring()
+    if parts.journal.waiting:
+        parts.journal.keep()
+
+
+def sync_reason(parts: Parts) -> int:
+    """Whether to begin a session now, and why (policy.SYNC_*)."""
+    state = parts.state
+    now_ms = parts.board.now_ms()
+    state.tokens_milli, state.tokens_ms = policy.refill(
+        state.tokens_milli, state.tokens_ms, now_ms, parts.config["syncs_per_hour"], parts.config["syncs_per_hour"]
+    )
+    events = parts.urgent or parts.outbox.holds(EVENT)
+    if state.battery_band >= policy.BAND_FAIR:
+        events = events or parts.updater.wants_session
+    return policy.sync_reason(
+        now_ms,
+        state.next_sync_ms,
+        1 if events else 0,
+        (state.ring_bytes + state.tail_bytes) * 100 // _RING_BYTES,
+        state.battery_band,
+        (state.breaker_state, state.breaker_failures, state.breaker_until_ms),
+        state.tokens_milli,
+    )
+
+
+def sleep(parts: Parts) -> None:
+    """Account for the wake, store RTC memory, and go to deep sleep until the next one is due."""
+    board, state = parts.board, parts.state
+    interval_ms = parts.config["interval_ms"]
+    try:
+        parts.updater.end_wake(parts.clean)
+        if parts.updater.switched:
+            state.hello_ms = 0
+        state.boot_loops = 0
+        awake_ms = time.ticks_diff(time.ticks_ms(), parts.began_ticks)
+        parts.health.spend(awake_ms, parts.link.counts[RADIO_MS], parts.slept_ms, parts.journal.written_bytes)
+        state.store()
+    except Exception as error:  # noqa: BLE001 - as in run()
+        parts.health.fault(error)
+    awake_ms = time.ticks_diff(time.ticks_ms(), parts.began_ticks)
+    board.deep_sleep(max(_LEAST_SLEEP_MS, interval_ms - awake_ms))

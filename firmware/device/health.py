@@ -1,0 +1,86 @@
+"""How the board has been since its last HEALTH record: counters in RTC memory, and the record made of them."""
+
+import gc
+
+from contract.wire import MAX_U32
+from device import ledger
+from device.errors import fault_of
+from device.link import FAILURES, RADIO_MS, RX_BYTES, SESSIONS, TX_BYTES
+
+_BINS = 16
+_MAX_U16 = 0xFFFF
+
+
+class Health:
+    """Works on the counters of an RtcState; board gives what is measured now."""
+
+    def __init__(self, board: object, state: object, log: bool) -> None:
+        self._board = board
+        self._state = state
+        self._log = log
+
+    def fault(self, error: Exception) -> None:
+        """Count an exception under its FAULT_* class, and print it where config.json asks for that."""
+        self.count(fault_of(error))
+        if self._log:
+            print("fault: %r" % error)
+
+    def count(self, fault: int, times: int = 1) -> None:
+        """Count a fault that is no exception."""
+        faults = self._state.faults
+        faults[fault] = min(faults[fault] + times, _MAX_U16)
+
+    def score(self, score: float, threshold: float) -> None:
+        """Count a score in the histogram: 8 bins up to the threshold, 8 above it, each an eighth of its size wide.
+
+        A model with threshold 0 has bins one wide. The outer bins take what lies beyond.
+        """
+        width = abs(threshold) / 8 or 1.0
+        place = (score - threshold) / width
+        bin_number = 8 + int(max(-8.0, min(7.0, place if place >= 0 or place == int(place) else place - 1)))
+        scores = self._state.scores
+        scores[bin_number] = min(scores[bin_number] + 1, _MAX_U16)
+
+    def session(self, counts: list) -> None:
+        """Add the session of this wake: counts as in Link.counts."""
+        state = self._state
+        state.radio_sessions = min(state.radio_sessions + counts[SESSIONS], _MAX_U16)
+        state.radio_failures = min(state.radio_failures + counts[FAILURES], _MAX_U16)
+        state.radio_ms += counts[RADIO_MS]
+        state.tx_bytes += counts[TX_BYTES]
+        state.rx_bytes += counts[RX_BYTES]
+
+    def spend(self, awake_ms: int, radio_ms: int, slept_ms: int, flash_bytes: int) -> None:
+        """Charge one wake and the sleep before it."""
+        state = self._state
+        state.awake_ms += awake_ms
+        ledger.charge(state.energy_uj, awake_ms, radio_ms, slept_ms, flash_bytes)
+
+    def record(self, journal: object, dropped: list, next_contact_ms: int) -> None:
+        """Note a HEALTH record of the period that ends now, and begin the next. dropped: Outbox.dropped."""
+        state = self._state
+        now_ms = self._board.now_ms()
+        gc.collect()
+        journal.health(
+            now_ms - state.health_ms if state.health_ms else now_ms - state.began_ms,
+            state.health_wakes,
+            self._board.battery_mv(),
+            state.link_rssi,
+            gc.mem_free(),
+            min(self._board.free_flash(), MAX_U32),
+            state.awake_ms,
+            state.energy_uj,
+            (state.radio_sessions, state.radio_ms, state.tx_bytes, state.rx_bytes, state.radio_failures),
+            dropped,
+            [(fault, times) for fault, times in enumerate(state.faults) if times],
+            state.scores,
+            state.resets,
+            next_contact_ms,
+        )
+        state.health_ms = now_ms
+        state.health_wakes = state.awake_ms = 0
+        state.radio_sessions = state.radio_failures = state.radio_ms = state.tx_bytes = state.rx_bytes = 0
+        state.energy_uj = [0] * len(state.energy_uj)
+        state.faults = [0] * len(state.faults)
+        state.scores = [0] * _BINS
+        state.reported_drops = list(dropped)

@@ -1,0 +1,322 @@
+"""One session with the cloud: who says what, and when it is over.
+
+    we                                              broker and cloud
+    CONNECT, SUBSCRIBE, birth
+    HELLO when it is due                            CONNACK, SUBACK, retained ACK and WANT, queued DO
+    records, most important first                   PUBACK each
+                                                    ACK, after they are committed
+    goodbye, DISCONNECT
+
+All of ours leaves in one flight, without waiting for answers in between, when the last session ended well. Otherwise
+the retained ACK comes first, since it may free what would be sent again, or, in an epoch the cloud has never answered,
+say that its number is taken. A session has worked when an ACK covers everything it sent. What an earlier session sent
+and this one sends again has the same identity and the same bytes, so it is stored once.
+"""
+
+import gc
+import time
+
+from contract import frames, policy
+from contract.downlink import parse_downlink
+from contract.wire import (
+    ACK,
+    ACK_NEED_KEY,
+    ACK_SAY_HELLO,
+    BAD_CODE,
+    CHUNK,
+    FAULT_DOWNLINK,
+    FAULT_TIMEOUT,
+    FORMAT_NATIVE,
+    KIND_ACK,
+    KIND_DO,
+    KIND_WANT,
+    MAX_U32,
+    READINGS,
+    STREAMS,
+    UPDATE_OFFER,
+    WANT,
+    WireError,
+)
+from device.errors import LinkError
+from device.link import RADIO_MS
+from micropython import const
+
+_SESSION_MS = const(20000)
+_DOWNLOAD_MS = const(60000)
+_FIRST_ACK_MS = const(4000)  # the retained ACK comes with the SUBACK; a new epoch's after one commit
+_ACK_MS = const(8000)  # the cloud commits in batches of a fraction of a second; silent for so long, it is down
+_CHUNK_MS = const(3000)
+_CHUNK_TRIES = const(3)
+_MAX_HELLOS = const(2)
+_POLL_MS = const(1000)
+_DAY_MS = const(86400000)
+_HEALTH_MS = const(3600000)
+_RANK = STREAMS.index(READINGS)
+_EXPECTED = {KIND_ACK: (ACK,), KIND_WANT: (WANT,), KIND_DO: (CHUNK,)}
+
+
+def sync(parts: object) -> None:
+    """Hold one session and take account of how it went: breaker, schedule, counters. Raises nothing of the link."""
+    state, link = parts.state, parts.link
+    _step_breaker(parts, policy.BEGIN)
+    state.tokens_milli = max(0, state.tokens_milli - policy.MILLI)
+    if parts.board.now_ms() - state.health_ms >= _HEALTH_MS:
+        parts.health.record(parts.journal, parts.outbox.dropped, _next_contact_ms(parts))
+    parts.journal.keep()
+    link.radio_cache = state.radio_cache
+    reached = False
+    try:
+        _Talk(parts).run()
+        reached = True
+    except LinkError as error:
+        parts.health.fault(error)
+    if reached:
+        state.link_rssi = parts.board.rssi()
+    link.close(not reached)
+    state.radio_cache = link.radio_cache
+    parts.health.session(link.counts)
+    parts.health.count(FAULT_DOWNLINK, link.refused)
+    _step_breaker(parts, policy.SUCCESS if reached else policy.FAILURE)
+    parts.updater.end_session(reached)
+
+
+class _Talk:
+    """One session's dialogue."""
+
+    def __init__(self, parts: object) -> None:
+        self._parts = parts
+        self._link = parts.link
+        self._state = parts.state
+        self._sent = {}  # (epoch, rank): one past the highest sequence number sent
+        self._acked = {}  # epoch: the newest ACK's entry
+        self._hello_due = self._state.hello_ms == 0 or parts.board.now_ms() - self._state.hello_ms > _DAY_MS
+        self._hello_open = False  # said, and not answered by an ACK yet
+        self._hellos = 0
+        self._need_key = False
+        self._chunk = False
+        parts.link.on_message = self._take
+
+    def run(self) -> None:
+        """The whole dialogue. Raises LinkError."""
+        parts, state, link = self._parts, self._state, self._link
+        downloading = parts.updater.wants_session and state.battery_band >= policy.BAND_FAIR
+        link.open(_DOWNLOAD_MS if downloading else _SESSION_MS)
+        new_epoch = state.contact_ms == 0
+        if self._hello_due:
+            self._say_hello()
+        if new_epoch or state.breaker_failures:
+            self._listen(self._heard, _FIRST_ACK_MS)
+            if new_epoch and not self._acked:
+                raise LinkError(FAULT_TIMEOUT, "no ACK in a new epoch")
+        self._send_records()
+        link.settle()
+        if not self._listen(self._covered, _ACK_MS):
+            raise LinkError(FAULT_TIMEOUT, "no ACK for what was sent")
+        self._download()
+
+    def _heard(self) -> bool:
+        """An ACK came in this session."""
+        return bool(self._acked)
+
+    def _covered(self) -> bool:
+        """The cloud has said that it has all we sent, HELLO included."""
+        if self._hello_open or self._hello_due or self._need_key:
+            return False
+        for (epoch, rank), end in self._sent.items():
+            entry = self._acked.get(epoch)
+            if entry is None or entry[1 + rank] < end:
+                return False
+        return True
+
+    def _listen(self, done: object, wait_ms: int) -> bool:
+        """Take in messages until done(), for wait_ms at most; answers what the cloud asks for meanwhile."""
+        end = time.ticks_add(time.ticks_ms(), wait_ms)
+        while not done():
+            left_ms = min(time.ticks_diff(end, time.ticks_ms()), self._link.left_ms())
+            if left_ms <= 0:
+                return False
+            self._link.poll(min(left_ms, _POLL_MS))
+            self._parts.board.watchdog_feed()
+            if self._hello_due:
+                self._say_hello()
+            if self._need_key:
+                self._need_key = False
+                self._send_records()
+        return True
+
+    def _say_hello(self) -> None:
+        """Tell what this board is and holds; once, and once more when the first answer asks for it."""
+        parts, state, board = self._parts, self._state, self._parts.board
+        self._hello_due = False
+        if self._hellos == _MAX_HELLOS:
+            return
+        self._hellos += 1
+        model = parts.updater.model
+        gc.collect()
+        frame = frames.hello(
+            parts.journal.buffer,
+            state.epoch,
+            parts.journal.now_ms(),
+            self._floors(),
+            parts.config.version,
+            (model.name, model.version, model.sha8) if model else None,
+            parts.firmware,
+            board.arch or "none",
+            board.abi,
+            FORMAT_NATIVE,
+            parts.features.schema_hash,
+            parts.config.kind,
+            min(board.free_flash(), MAX_U32),
+            gc.mem_free(),
+            parts.cause,
+            board.battery_mv(),
+            parts.config.reported(),
+            [bytes.fromhex(name) for name in parts.config.trusted_keys],
+            parts.updater.sequence,
+            parts.config.local_version,
+        )
+        self._link.send(frame, None)
+        self._hello_open = True
+
+    def _send_records(self) -> None:
+        """Send what is on flash, then what is in RTC memory, as much as battery and link allow."""
+        parts, state = self._parts, self._state
+        left = policy.frames_per_session(state.battery_band, state.link_quality)
+        for stream, epoch, seq, count, _, frame in parts.outbox.pending(parts.journal.now_ms(), state.epoch, left):
+            self._send(stream, epoch, seq, count, frame)
+            left -= 1
+        sealed = parts.journal.sealed() if left else []
+        state.store()  # the boundaries of frames that now leave
+        for seq, _, rows, frame in sealed[:left]:
+            self._send(READINGS, state.epoch, seq, rows, frame)
+        parts.more = left <= len(sealed)
+
+    def _send(self, stream: int, epoch: int, seq: int, count: int, frame: bytes) -> None:
+        payload = self._parts.journal.as_difference(frame) if stream == READINGS else frame
+        self._link.send(payload, (stream, epoch, seq))
+        place = (epoch, STREAMS.index(stream))
+        self._sent[place] = max(self._sent.get(place, 0), seq + count)
+        self._parts.board.watchdog_feed()
+
+    def _take(self, kind: str, payload: memoryview, retained: bool) -> None:
+        """One message from the cloud. Raises WireError for one that breaks the contract."""
+        message = parse_downlink(payload)
+        if message[0] not in _EXPECTED[kind]:
+            raise WireError(BAD_CODE, "%d on %s" % (message[0], kind))
+        _TAKERS[message[0]](self, retained, *message[1:])
+
+    def _take_ack(self, retained: bool, cloud_ms: int, acks: list, flags: int) -> None:
+        state = self._state
+        newest = max([entry[0] for entry in acks]) if acks else 0
+        if newest > state.epoch or self._knows_more_than_us(acks):
+            # Flash and RTC memory were wiped: this epoch's number has been used before.
+            state.raise_epoch(max(newest, state.epoch))
+            self._sent = {}
+            self._hello_due = True
+            return
+        for entry in acks:
+            self._acked[entry[0]] = entry
+        self._parts.outbox.ack(acks)
+        if state.epoch in self._acked:
+            self._trim(self._acked[state.epoch][1 + _RANK])
+        state.contact_ms = self._parts.board.now_ms()
+        if flags & ACK_NEED_KEY:
+            state.base_epoch = 0
+            self._need_key = not retained
+        if retained:
+            return
+        if self._hello_open:
+            self._hello_open = False
+            state.hello_ms = state.contact_ms
+        state.cloud_offset_ms = cloud_ms - self._parts.journal.now_ms()
+        self._hello_due = bool(flags & ACK_SAY_HELLO) or self._waits_for_what_is_gone()
+
+    def _knows_more_than_us(self, acks: list) -> bool:
+        state = self._state
+        for entry in acks:
+            if entry[0] == state.epoch:
+                return any([entry[1 + rank] > state.next_seq[rank] for rank in range(len(STREAMS))])
+        return False
+
+    def _waits_for_what_is_gone(self) -> bool:
+        """The cloud expects records that this board no longer holds; a HELLO's floors tell it."""
+        if self._covered():
+            return False
+        for epoch, *lowest in self._floors():
+            entry = self._acked.get(epoch)
+            if entry and any([entry[1 + rank] < lowest[rank] for rank in range(len(STREAMS))]):
+                return True
+        return False
+
+    def _floors(self) -> list:
+        state = self._state
+        return self._parts.outbox.floors(state.epoch, state.next_seq[:_RANK] + [state.ring_seq])
+
+    def _trim(self, next_seq: int) -> None:
+        """Forget the readings below next_seq, and remember the last of them as the base of the next frame."""
+        state = self._state
+        if next_seq == state.next_seq[_RANK] and state.ring_seq < next_seq:
+            state.base_epoch = state.epoch
+            state.base_seq = next_seq - 1
+            state.base_values = list(state.last_values)
+        state.trim(next_seq)
+
+    def _take_want(self, _retained: bool, version: int, settings: dict, model: tuple | None, local_version: int) -> None:
+        parts = self._parts
+        if parts.config.apply(version, settings, local_version):
+            self._state.config_version = version
+            self._hello_due = True
+        parts.updater.on_want(version, model)
+
+    def _take_chunk(self, _retained: bool, sha8: bytes, offset: int, data: memoryview, total: int) -> None:
+        self._parts.updater.on_chunk(sha8, offset, data, total, self._parts.now_s())
+        self._chunk = True
+
+    def _download(self) -> None:
+        """Fetch the wanted model piece by piece while the session lasts."""
+        parts = self._parts
+        if parts.updater.state == UPDATE_OFFER:
+            parts.updater.step(parts.now_s())
+        misses = 0
+        while misses < _CHUNK_TRIES and self._state.battery_band >= policy.BAND_FAIR:
+            wanted = parts.updater.next_fetch()
+            if wanted is None:
+                return
+            self._chunk = False
+            self._link.send_once(frames.fetch(parts.journal.buffer, *wanted))
+            if not self._listen(lambda: self._chunk, _CHUNK_MS):
+                misses += 1
+
+
+_TAKERS = {ACK: _Talk._take_ack, WANT: _Talk._take_want, CHUNK: _Talk._take_chunk}  # noqa: SLF001 - its own methods
+
+
+def _step_breaker(parts: object, happening: int) -> None:
+    """Take account of a session's beginning or end in RTC memory; a success also sets when the next one is due."""
+    state = parts.state
+    now_ms = parts.board.now_ms()
+    state.breaker_state, state.breaker_failures, state.breaker_until_ms = policy.breaker_after(
+        (state.breaker_state, state.breaker_failures, state.breaker_until_ms),
+        happening,
+        now_ms,
+        parts.board.random16(),
+    )
+    if happening == policy.BEGIN:
+        return
+    worked = 255 if happening == policy.SUCCESS else 0
+    state.link_quality += (worked - state.link_quality) // 8 if worked else -(state.link_quality // 8)
+    if worked:
+        state.link_session_ms += (min(parts.link.counts[RADIO_MS], 0xFFFF) - state.link_session_ms) // 4
+        state.next_sync_ms = now_ms if parts.more else _next_sync_ms(parts, parts.board.random16())
+
+
+def _next_sync_ms(parts: object, jitter: int) -> int:
+    return policy.next_sync_ms(
+        parts.board.now_ms(), parts.config["sync_interval_ms"], parts.state.battery_band, jitter
+    )
+
+
+def _next_contact_ms(parts: object) -> int:
+    """By when the next session begins if all is well: the latest that its schedule allows, at the wake after it."""
+    latest_ms = _next_sync_ms(parts, policy.JITTER_RANGE - 1) - parts.board.now_ms()
+    return latest_ms + parts.config["interval_ms"]

@@ -1,0 +1,87 @@
+"""Composition root: makes the parts of this board and runs one wake. The only file with pin numbers."""
+
+import sys
+
+if sys.platform == "esp32":
+    from device.board import esp32 as port
+
+    PINS = {"battery_pin": 35, "battery_divider": 2}  # the divider on common ESP32 boards with a cell holder
+else:
+    from device.board import host as port
+
+    PINS = {}
+
+from contract.features import Features
+from device import cycle
+from device.config import Config
+from device.files import Files
+from device.health import Health
+from device.journal import Journal
+from device.link import Link
+from device.outbox import Outbox
+from device.rtc_state import RtcState
+from device.sampler import Sampler
+from device.sensors import open_sensor
+from device.sync import sync
+from device.update import Updater
+
+FIRMWARE = "0.1.0"
+BROKEN_SLEEP_MS = 600000  # until a board whose configuration cannot be used looks again
+
+
+class Acceptance:
+    """What this board accepts as a model; the attributes are those of admission.Policy."""
+
+    formats = 1
+
+    def __init__(self, board: port.Board, config: Config, features: Features) -> None:
+        self.arch = board.arch
+        self.abi = board.abi
+        self.schema_hash = features.schema_hash
+        self._config = config
+
+    @property
+    def trusted(self) -> dict:
+        from device.admission import trusted_keys  # here: only an update needs it, and the heap it takes
+
+        return trusted_keys(self._config.trusted_keys)
+
+    @property
+    def revoked(self) -> list:
+        return [bytes.fromhex(name) for name in self._config.revoked_keys]
+
+
+def make_parts() -> cycle.Parts:
+    """All that a wake works with. Raises ConfigError or SchemaError when config.json cannot be used."""
+    config = Config(Files, port.ROOT)
+    board = port.Board(config.wifi, **PINS)
+    features = Features(config.schema)
+    state = RtcState(board, Files)
+    outbox = Outbox(Files, port.ROOT + "/outbox")
+    journal = Journal(state, outbox, board)
+    return cycle.Parts(
+        board=board,
+        config=config,
+        features=features,
+        state=state,
+        outbox=outbox,
+        journal=journal,
+        health=Health(board, state, config.log),
+        link=Link(board, Files, config.device, config.broker),
+        updater=Updater(Files, port.ROOT, Acceptance(board, config, features), journal.update),
+        open_sampler=lambda: Sampler(open_sensor(config.sensor, Files, port.ROOT), features),
+        sync=sync,
+        firmware=FIRMWARE,
+    )
+
+
+def main() -> None:
+    try:
+        parts = make_parts()
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with it, it is still wrong in a millisecond
+        sys.print_exception(error)
+        port.Board(None).deep_sleep(BROKEN_SLEEP_MS)
+    cycle.run(parts)
+
+
+main()
