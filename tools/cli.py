@@ -10,32 +10,32 @@ from importlib.metadata import version
 
 import click
 
+# Command: (where its parts are, as module:attribute, one line of help).
 COMMANDS = {
-    "up": (("cloud.cli",), "Run broker, ingest and pages on this machine."),
-    "device": (("cloud.cli",), "Add, list and show boards."),
-    "frames": (("cloud.cli",), "Inspect and replay frames that were set aside."),
-    "model": (("model_export.cli", "cloud.models.cli"), "Train, export, publish, list and show models."),
-    "keys": (("model_export.cli", "cloud.models.cli"), "Make publisher keys, and say whose signature counts."),
-    "frames": (("cloud.cli",), "Inspect and replay frames that ingest set aside."),
-    "board": (("tools.board_cli",), "Flash and deploy to a board on a serial port."),
-    "demo": (("tools.demo.cli",), "Five simulated boards, two outages, one model update."),
-    "doctor": (("tools.doctor",), "Say what this machine lacks, and how to get it."),
+    "up": (("cloud.cli:up",), "Run broker, ingest and pages on this machine."),
+    "device": (("cloud.cli:device",), "Add, list and show boards."),
+    "model": (("model_export.cli:model", "cloud.models.cli:model"), "Train, export, publish, list and show models."),
+    "keys": (("cloud.models.cli:keys",), "Say whose signature counts."),
+    "frames": (("cloud.cli:frames",), "Inspect and replay frames that ingest set aside."),
+    "board": (("tools.board_cli:board",), "Flash and deploy to a board on a serial port."),
+    "demo": (("tools.demo.cli:demo",), "Five simulated boards, two outages, one model update."),
+    "doctor": (("tools.doctor:doctor",), "Say what this machine lacks, and how to get it."),
 }
 
 
 class _Composed(click.Group):
-    """The commands of several groups in one; a command comes from the first module that has it."""
+    """The commands of several groups in one; a command comes from the first group that has it."""
 
-    def __init__(self, name: str, modules: tuple[str, ...], help: str) -> None:  # noqa: A002 - click's own name
-        super().__init__(name, help=help)
-        self.own_name = name
-        self.modules = modules
+    def __init__(self, name: str, parts: tuple[str, ...], summary: str) -> None:
+        super().__init__(name, help=summary)
+        self.parts = parts
 
     def _groups(self) -> Iterator[click.Group]:
-        for module in self.modules:
-            group = _load(module, self.own_name)
-            if isinstance(group, click.Group):
-                yield group
+        for part in self.parts:
+            group = _load(part)
+            if not isinstance(group, click.Group):
+                raise TypeError(f"{part} is not a click group")
+            yield group
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted({name for group in self._groups() for name in group.list_commands(ctx)})
@@ -51,10 +51,8 @@ class _Edgewise(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        modules, summary = COMMANDS[cmd_name]
-        if len(modules) > 1:
-            return _Composed(cmd_name, modules, summary)
-        return _load(modules[0], cmd_name)
+        parts, summary = COMMANDS[cmd_name]
+        return _load(parts[0]) if len(parts) == 1 else _Composed(cmd_name, parts, summary)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         # From the table, so that the list appears at once and without importing a web server.
@@ -62,16 +60,12 @@ class _Edgewise(click.Group):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
 
-def _load(module: str, name: str) -> click.Command:
+def _load(part: str) -> click.Command:
+    module, _, attribute = part.partition(":")
     try:
-        command = getattr(importlib.import_module(module), name)
+        return getattr(importlib.import_module(module), attribute)
     except ImportError as error:
-        raise click.ClickException(
-            f"`{name}` cannot be loaded: {error}. Run `make setup`, then use .venv/bin/edgewise."
-        ) from error
-    if not isinstance(command, click.Command):
-        raise TypeError(f"{module}.{name} is not a click command")
-    return command
+        raise click.ClickException(f"{error}. Run `make setup`, then use .venv/bin/edgewise.") from error
 
 
 def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
