@@ -273,14 +273,25 @@ def encode(message: Uplink | Downlink) -> bytes:
     return _encoder.encode(message)
 
 
+# What msgspec says of a frame, and the code for it; the first match counts.
+_CODES = (
+    ("of at least length", wire.BAD_CUT),  # fewer fields than any version of the message had
+    ("length", wire.BAD_SIZE),
+    (" >= ", wire.BAD_RANGE),
+    (" <= ", wire.BAD_RANGE),
+    ("trailing characters", wire.BAD_TRAILING),
+    ("truncated", wire.BAD_CUT),
+)
+
+
 def _decode(decoder: msgspec.msgpack.Decoder[_M], payload: bytes) -> _M:
     try:
         return decoder.decode(payload)
-    except msgspec.ValidationError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         detail = str(error)
-        if detail.startswith("Invalid value ") and detail.endswith("`$[0]`"):
-            raise WireError(wire.BAD_CODE, detail) from None
-        raise WireError(wire.BAD_RANGE if " >= " in detail or " <= " in detail else wire.BAD_TYPE, detail) from None
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        detail = str(error)
-        raise WireError(wire.BAD_TRAILING if "trailing" in detail else wire.BAD_CUT, detail) from None
+    if detail.startswith("Invalid value ") and detail.endswith("`$[0]`"):
+        raise WireError(wire.BAD_CODE, detail)
+    for words, code in _CODES:
+        if words in detail:
+            raise WireError(code, detail)
+    raise WireError(wire.BAD_TYPE, detail)
