@@ -105,12 +105,12 @@ class Outbox:
 
         Within a stream, in the order of writing: old epochs first. `epoch` is the current one and `now_ms` its age.
         Expired records are skipped, and counted as dropped once nothing older is held. max_frames 0: all. commit()
-        and ack() may be called between two steps; what they add is seen by the next call.
+        and ack() may be called between two steps; what they add may be seen by the next call only.
         """
-        self._expire(now_ms, epoch)
         reader = self._reader
         left = max_frames
         for rank in _RANKS:
+            self._expire(rank, now_ms, epoch)
             for number, its_epoch in list(self._chains[rank].segments):
                 done = self._cursor.done(its_epoch, rank)
                 at = segment.HEADER_BYTES
@@ -289,16 +289,15 @@ class Outbox:
         self.write_failures += 1
         return False
 
-    def _expire(self, now_ms: int, epoch: int) -> None:
-        """Drops the expired records at the head of each chain."""
-        for rank in _RANKS:
-            before = self._cursor.dropped[rank]
-            for number, its_epoch in self._chains[rank].segments:
-                if not self._expire_segment(rank, number, its_epoch, now_ms, epoch):
-                    break
-            if self._cursor.dropped[rank] != before:
-                self._save_cursor()
-                self._free(rank, {})
+    def _expire(self, rank: int, now_ms: int, epoch: int) -> None:
+        """Drops the expired records at the head of a chain."""
+        before = self.dropped[rank]
+        for number, its_epoch in self._chains[rank].segments:
+            if not self._expire_segment(rank, number, its_epoch, now_ms, epoch):
+                break
+        if self.dropped[rank] != before:
+            self._save_cursor()
+            self._free(rank, {})
 
     def _expire_segment(self, rank: int, number: int, its_epoch: int, now_ms: int, epoch: int) -> bool:
         """True when nothing in the segment is worth sending any more."""
@@ -351,12 +350,3 @@ def _that_fit(batch: list, room: int) -> list:
             break
         records.append(record)
     return records
-
-
-def waits_in_vain(acks: list, floors: list) -> bool:
-    """True when the cloud waits for a record that is held no longer: it must be told the floors, in a HELLO."""
-    for floor in floors:
-        for entry in acks:
-            if entry[0] == floor[0] and any(entry[i] < floor[i] for i in range(1, len(floor))):
-                return True
-    return False

@@ -63,9 +63,9 @@ class Record:
             return None
         if len(data) < _HEADER_BYTES:
             return None
-        magic, generation, length, _ = struct.unpack_from(_HEADER, data)
+        _, generation, length, _ = struct.unpack_from(_HEADER, data)
         payload = data[_HEADER_BYTES : _HEADER_BYTES + length]
-        if magic != _MAGIC or len(payload) != length or data[:_HEADER_BYTES] != _header(generation, payload):
+        if data[:_HEADER_BYTES] != _header(generation, payload):
             return None
         return generation, payload
 

@@ -13,7 +13,7 @@ RTC_BYTES = const(2048)
 LAYOUT = const(2)
 MAGIC = b"EWRT"
 CRC_FROM = const(8)  # the CRC covers everything from here on
-RING_AT = const(496)  # header and spare bytes end, sealed frames begin
+RING_AT = const(480)  # header and spare bytes end, sealed frames begin
 
 FIELDS = (
     ("magic", 0, "4s"),  # "EWRT"
@@ -30,7 +30,7 @@ FIELDS = (
     ("wakes", 61, "I"),  # wakes in this epoch
     ("resets", 65, "H"),  # wakes of this epoch that deep sleep did not announce
     ("boot_loops", 67, "B"),  # resets in a row before a wake cycle came to its end
-    ("alarm", 68, "B"),  # 1 while an anomaly is reported and not cleared
+    ("alarm", 68, "B"),  # state of the alarm, see alarm.py; 0: all is calm
     # Sync schedule, circuit breaker, token bucket
     ("config_version", 69, "I"),  # desired configuration in force
     ("next_sync_ms", 73, "Q"),  # board clock of the next scheduled session
@@ -43,48 +43,39 @@ FIELDS = (
     ("tokens_milli", 108, "I"),  # thousandths of a message left in the token bucket
     ("tokens_ms", 112, "Q"),  # board clock of the last refill
     # Link
-    (
-        "radio_cache",
-        120,
-        "24s",
-    ),  # the board's cache of its access point and lease, zeros: none
+    ("radio_cache", 120, "24s"),  # the board's cache of its access point and lease, zeros: none
     ("link_rssi", 144, "b"),  # dBm at the last session, 0: none yet
     ("link_quality", 145, "B"),  # moving average of session success, 0 to 255
     ("link_session_ms", 146, "H"),  # moving average of a session's radio time
-    # Trial of an update
-    ("trial_sha8", 148, "8s"),  # artifact on trial, zeros: none
-    ("trial_wakes", 156, "H"),  # clean wake cycles of the trial
-    ("trial_contacts", 158, "B"),  # sessions with the cloud during the trial
-    ("trial_failures", 159, "B"),  # resets and faults during the trial
     # Since the last HEALTH record
-    ("health_ms", 160, "Q"),  # board clock when the period began
-    ("health_wakes", 168, "I"),  # wakes
-    ("awake_ms", 172, "I"),  # time awake
-    ("energy_uj", 176, "4I"),  # energy of active CPU, radio, sleep, flash, in microjoule
-    ("radio_sessions", 192, "H"),  # sessions tried
-    ("radio_failures", 194, "H"),  # sessions that failed
-    ("radio_ms", 196, "I"),  # time with the radio on
-    ("tx_bytes", 200, "I"),  # bytes sent
-    ("rx_bytes", 204, "I"),  # bytes received
-    ("reported_drops", 208, "5I"),  # the outbox's drop counts at the last HEALTH record
-    ("faults", 228, "16H"),  # faults by wire.FAULT_* class
-    ("scores", 260, "16H"),  # histogram of scores
+    ("health_ms", 148, "Q"),  # board clock when the period began
+    ("health_wakes", 156, "I"),  # wakes
+    ("awake_ms", 160, "I"),  # time awake
+    ("energy_uj", 164, "4I"),  # energy of active CPU, radio, sleep, flash, in microjoule
+    ("radio_sessions", 180, "H"),  # sessions tried
+    ("radio_failures", 182, "H"),  # sessions that failed
+    ("radio_ms", 184, "I"),  # time with the radio on
+    ("tx_bytes", 188, "I"),  # bytes sent
+    ("rx_bytes", 192, "I"),  # bytes received
+    ("reported_drops", 196, "5I"),  # the outbox's drop counts at the last HEALTH record
+    ("faults", 216, "16H"),  # faults by wire.FAULT_* class
+    ("scores", 248, "16H"),  # histogram of scores
     # Readings
-    ("base_epoch", 292, "I"),  # epoch of the last acknowledged row, 0: none
-    ("base_seq", 296, "I"),  # its sequence number
-    ("base_values", 300, "16i"),  # its values
-    ("quiet_rows", 364, "16B"),  # rows since each channel last left its dead-band
-    ("ring_seq", 380, "I"),  # sequence number of the first row held
-    ("ring_frames", 384, "B"),  # sealed frames in the ring
-    ("ring_dropped", 385, "I"),  # rows of this epoch that found no room and were dropped, oldest first
-    ("ring_bytes", 389, "H"),  # their bytes
-    ("tail_bytes", 391, "H"),  # bytes of the open tail behind them
-    ("tail_rows", 393, "B"),  # rows in the open tail
-    ("cols", 394, "B"),  # channels of every row in the ring
-    ("tail_t_ms", 395, "Q"),  # time of the tail's first row
-    ("last_t_ms", 403, "Q"),  # time of the last row
-    ("last_step_ms", 411, "I"),  # time from the row before to it
-    ("last_values", 415, "16i"),  # its values, the first `cols` of them
+    ("base_epoch", 280, "I"),  # epoch of the last acknowledged row, 0: none
+    ("base_seq", 284, "I"),  # its sequence number
+    ("base_values", 288, "16i"),  # its values
+    ("quiet_rows", 352, "16B"),  # rows since each channel last left its dead-band
+    ("ring_seq", 368, "I"),  # sequence number of the first row held
+    ("ring_frames", 372, "B"),  # sealed frames in the ring
+    ("ring_dropped", 373, "I"),  # rows of this epoch that found no room and were dropped, oldest first
+    ("ring_bytes", 377, "H"),  # their bytes
+    ("tail_bytes", 379, "H"),  # bytes of the open tail behind them
+    ("tail_rows", 381, "B"),  # rows in the open tail
+    ("cols", 382, "B"),  # channels of every row in the ring
+    ("tail_t_ms", 383, "Q"),  # time of the tail's first row
+    ("last_t_ms", 391, "Q"),  # time of the last row
+    ("last_step_ms", 399, "I"),  # time from the row before to it
+    ("last_values", 403, "16i"),  # its values, the first `cols` of them
 )
 
 

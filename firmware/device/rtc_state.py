@@ -134,23 +134,6 @@ class RtcState:
         """Forgets the frames below a sequence number of this epoch: they are on flash, or acknowledged."""
         self.ring.trim(next_seq)
 
-    def ack(self, acks: list) -> None:
-        """Trims to what the cloud has (the ACK's vector), and notes the base that the next frame may build on.
-
-        A base must be the last row the cloud has stored; that row is known here when it is the last one pushed.
-        """
-        for entry in acks:
-            if entry[0] != self.epoch:
-                continue
-            next_seq = entry[1 + _READINGS_RANK]
-            if 0 < next_seq == self.next_seq[_READINGS_RANK]:
-                self.base_epoch = self.epoch
-                self.base_seq = next_seq - 1
-                self.base_values = list(self.last_values)
-            elif next_seq != self.base_seq + 1:
-                self.base_epoch = 0
-            self.ring.trim(next_seq)
-
     def _set(self, found: dict) -> None:
         for name, _, _ in layout.FIELDS:
             if name in found:
