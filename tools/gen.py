@@ -15,7 +15,9 @@ Generator = Callable[[], dict[str, str]]
 
 
 def _generators() -> list[Generator]:
-    return []
+    from tools import gen_contract  # which needs ROOT
+
+    return [gen_contract.protocol_tables, gen_contract.wire_types]
 
 
 def generated() -> dict[str, str]:

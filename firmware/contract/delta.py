@@ -7,7 +7,7 @@ relative to the first row. Only `first` depends on the base, so one form is turn
 
 In `body` each column, the times first, is a bit string: which predictor, a common step, then what the prediction
 missed, as Golomb-Rice codes whose tail grows as Exp-Golomb (one jump costs some 30 bits and spoils nothing) or as
-plain bits. The format, bit by bit, is section 6 of PROTOCOL.md; why these predictors is in firmware/DESIGN.md.
+plain bits. The format, bit by bit, is section 6 of PROTOCOL.md; why these predictors is in DESIGN.md beside it.
 
 The decoder believes nothing: every malformed input is WireError(BAD_BODY), in time and memory bounded by
 rows times cols.
