@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from contract import artifact as container
+from contract import wire
 from tools.chips import CHIPS, Chip, check_image
 from tools.firmware import build, program
 
@@ -25,34 +26,7 @@ MPY_SUB_VERSION = 3  # decides whether machine code in a .mpy is understood
 # sys.implementation._mpy >> 10, from MicroPython's py/persistentcode.h
 ARCH_BY_NUMBER = {2: "x64", 7: "armv7emsp", 10: "xtensawin", 11: "rv32imc"}
 MODEL_FILE = "model.ewa"
-
-_PROBE = """
-import json, sys
-try:
-    import umqtt.simple
-    umqtt = True
-except ImportError:
-    umqtt = False
-print(json.dumps({"mpy": sys.implementation._mpy, "machine": sys.implementation._machine, "umqtt": umqtt}))
-"""
-# Modules of an earlier release: left behind, an old .py would win over the new .mpy of the same name.
-_REMOVE_STALE = """
-import os
-def sweep(folder):
-    for entry in os.ilistdir(folder):
-        path = folder + "/" + entry[0]
-        if entry[1] == 0x4000:
-            sweep(path)
-        elif path not in keep:
-            os.remove(path)
-            print(path)
-for folder in ("contract", "device"):
-    try:
-        os.stat(folder)
-    except OSError:
-        continue
-    sweep(folder)
-"""
+ON_BOARD = Path(__file__).parent / "on_board"  # programs that mpremote runs on the board
 
 
 class BoardError(Exception):
@@ -144,7 +118,7 @@ def flash(port: str, image: Path, erase: bool, shown: bool) -> Chip:
 
 def probe(port: str) -> Running:
     """Ask the MicroPython at `port` what it is. Raises BoardError."""
-    said = _mpremote(port, "exec", _PROBE, deadline_s=DETECT_DEADLINE_S)
+    said = _mpremote(port, "run", str(ON_BOARD / "probe.py"), deadline_s=DETECT_DEADLINE_S)
     try:
         answer = json.loads(said.strip().splitlines()[-1])
         mpy = int(answer["mpy"])
@@ -199,7 +173,8 @@ def choose_artifact(candidates: list[Path], arch: str) -> Path:
 def deploy(port: str, config: Path, artifacts: list[Path]) -> Deployed:
     """Copy the firmware, `config` and the fitting artifact onto the board and restart it.
 
-    Raises BoardError, CompileFailed, OSError.
+    The board installs the artifact itself, with the checks of an update over the air. Raises BoardError (code
+    "refused" when the board does not take the artifact), CompileFailed, OSError.
     """
     device = _device_of(config)
     running = probe(port)
@@ -212,13 +187,29 @@ def deploy(port: str, config: Path, artifacts: list[Path]) -> Deployed:
         if artifact:
             (folder / MODEL_FILE).write_bytes(artifact.read_bytes())
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        sweep = ("exec", f"keep = {sorted(targets)!r}\n{_REMOVE_STALE}")
+        sweep = ("exec", f"keep = {sorted(targets)!r}", "+", "run", str(ON_BOARD / "remove_stale.py"))
         # "." because the empty path, which mpremote takes for the root, exists on littlefs only.
         copy = ("fs", "cp", "-r", *(str(path) for path in sorted(folder.iterdir())), ":.")
-        steps = (*sweep, "+", *copy, "+", "reset")
-        said = _mpremote(port, *steps, deadline_s=COPY_DEADLINE_S)
+        said = _mpremote(port, *sweep, "+", *copy, deadline_s=COPY_DEADLINE_S)
     removed = sum(line.startswith(("contract/", "device/")) for line in said.splitlines())
+    if artifact:
+        _install(port, artifact)
+    else:
+        _mpremote(port, "reset", deadline_s=DETECT_DEADLINE_S)
     return Deployed(running.machine, arch, len(targets), size, removed, artifact.name if artifact else None)
+
+
+def _install(port: str, artifact: Path) -> None:
+    """Have the board install the artifact that was copied to it, then restart it."""
+    # Restarted by a deep sleep: a reset would count as the first bad end of the model's trial.
+    restart = ("exec", "--no-follow", "import machine; machine.deepsleep(100)")
+    install = ("run", str(ON_BOARD / "install_model.py"))
+    said = _mpremote(port, *install, "+", *restart, deadline_s=COPY_DEADLINE_S)
+    outcome = json.loads(next(line for line in said.splitlines() if line.startswith("{")))
+    if outcome["state"] not in (wire.UPDATE_TRIAL, wire.UPDATE_IDLE):
+        detail = f" ({outcome['detail']})" if outcome["detail"] else ""
+        cause = f"the firmware is on the board, but it refused {artifact.name}: {outcome['reason']}{detail}"
+        raise BoardError("refused", cause, "it runs the model it had; `edgewise model show` says what this one is for")
 
 
 def _device_of(config: Path) -> str:

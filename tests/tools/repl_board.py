@@ -1,7 +1,7 @@
 """A board for mpremote: a real MicroPython at the far end of a serial line, whose files are a folder.
 
 The unix port has the raw REPL but two things a board does are its supervisor's job here: a soft reset (Ctrl-D at an
-empty raw prompt) starts a new interpreter, and so does machine.reset(), which ends the old one.
+empty raw prompt) starts a new interpreter, and so do machine.reset() and machine.deepsleep(), which end the old one.
 """
 
 import os
@@ -14,7 +14,17 @@ import tty
 from pathlib import Path
 
 RAW_BANNER = b"raw REPL; CTRL-B to exit\r\n>"
-MACHINE = "import sys\n\n\ndef reset():\n    sys.exit(0)\n"
+MACHINE = """
+import sys
+
+
+def reset():
+    sys.exit(0)
+
+
+def deepsleep(_time_ms):
+    sys.exit(0)
+"""
 
 
 class ReplBoard:

@@ -3,10 +3,15 @@
 import json
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from model_export import keys
+from model_export.keys import PublisherKey
+from tests.device.update import forge
 from tests.tools.repl_board import ReplBoard
 from tests.tools.rom_loader import RomLoader
 from tests.tools.test_chips import image_for
@@ -15,7 +20,14 @@ from tools.board_cli import board as board_command
 from tools.chips import CHIPS, WrongImage
 from tools.firmware import compile_file, firmware_files
 
-CONFIG = {"device": "desk-1", "kind": "pump"}
+SCHEMA = "v1;w=8;c=flow:l/s:100;f=mean,min,max"
+CONFIG = {
+    "device": "desk-1",
+    "kind": "pump",
+    "schema": SCHEMA,
+    "broker": {"host": "127.0.0.1", "port": 1883},
+    "sensor": {"driver": "replay"},
+}
 
 
 @pytest.fixture
@@ -25,10 +37,30 @@ def repl_board(tmp_path: Path, micropython: str, umqtt_path: str):
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> Path:
+def publisher(tmp_path: Path) -> PublisherKey:
+    """The key the board trusts."""
+    return keys.create(tmp_path / "keys", "main")
+
+
+@pytest.fixture
+def config(tmp_path: Path, publisher: PublisherKey) -> Path:
     path = tmp_path / "config.json"
-    path.write_text(json.dumps(CONFIG))
+    trusted = {publisher.key_id.hex(): publisher.public.hex()}
+    path.write_text(json.dumps(CONFIG | {"trusted_keys": trusted}))
     return path
+
+
+@pytest.fixture
+def write_artifact(tmp_path: Path, publisher: PublisherKey):
+    """Writes an artifact of a small model for x64; keywords change its manifest, `key` its publisher."""
+
+    def write(name: str = "model.ewa", key: PublisherKey = publisher, **changes: Any) -> Path:
+        path = tmp_path / name
+        fields: dict[str, Any] = {"schema": SCHEMA} | changes
+        path.write_bytes(forge.sound(key, 7, **fields))
+        return path
+
+    return write
 
 
 @pytest.fixture
@@ -112,6 +144,54 @@ def test_deploy_restarts_the_board_at_the_end(repl_board: ReplBoard, config: Pat
     board.deploy(repl_board.port, config, [])
     # one soft reset for the probe, one for the copy, and machine.reset()
     assert repl_board.wait_for_starts(before + 3)
+
+
+def test_board_installs_a_model_that_came_over_the_cable_and_starts_its_trial(repl_board, config, write_artifact):
+    done = board.deploy(repl_board.port, config, [write_artifact()])
+    assert done.artifact == "model.ewa"
+    assert (repl_board.files / "models/a/slot_a.mpy").exists()
+    assert not (repl_board.files / board.MODEL_FILE).exists()
+    # Once more: the board has it, and says so instead of installing it a second time.
+    assert board.deploy(repl_board.port, config, [write_artifact()]).artifact == "model.ewa"
+    assert not (repl_board.files / "models/b").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"key": PublisherKey("stranger", ec.generate_private_key(ec.SECP256R1()))}, "unknown key"),
+        ({"schema": "v1;w=9;c=flow:l/s:100;f=mean,min,max"}, "feature schema mismatch"),
+        ({"min_contract": 200}, "contract too new"),
+    ],
+)
+def test_board_refuses_over_the_cable_what_it_refuses_over_the_air(
+    repl_board, config, write_artifact, changes: dict, reason: str
+):
+    with pytest.raises(board.BoardError) as refused:
+        board.deploy(repl_board.port, config, [write_artifact(**changes)])
+    assert refused.value.code == "refused"
+    assert reason in refused.value.cause
+    assert (repl_board.files / "main.py").exists()
+    assert not (repl_board.files / board.MODEL_FILE).exists()
+
+
+def test_artifact_for_the_boards_processor_is_chosen_and_native_before_a_table(write_artifact):
+    c3 = write_artifact("c3.ewa", arch="rv32imc")
+    s3 = write_artifact("s3.ewa", arch="xtensawin")
+    table = write_artifact("table.ewa", arch="any", abi=0, format="blob")
+    assert board.choose_artifact([table, c3, s3], "rv32imc") == c3
+    assert board.choose_artifact([table, c3], "xtensawin") == table
+    with pytest.raises(board.BoardError) as refused:
+        board.choose_artifact([c3], "xtensawin")
+    assert refused.value.code == "wrong-arch"
+    assert "c3.ewa is native for rv32imc" in refused.value.cause
+
+
+def test_file_that_is_no_artifact_is_refused(tmp_path: Path):
+    (tmp_path / "model.ewa").write_bytes(b"EWA1 and then nothing")
+    with pytest.raises(board.BoardError) as refused:
+        board.choose_artifact([tmp_path / "model.ewa"], "x64")
+    assert refused.value.code == "bad-artifact"
 
 
 def test_deploy_refuses_a_configuration_without_a_device(repl_board: ReplBoard, tmp_path: Path):
