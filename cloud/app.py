@@ -29,7 +29,7 @@ from cloud.store.engine import make_engine
 from cloud.web.assets import shipped
 from cloud.web.pages import Pages
 from cloud.web.routes import router as web_router
-from cloud.web.schema import ReferencePage
+from cloud.web.schema import ReferencePage, describe_shapes
 from cloud.web.sse import Live
 
 # Requests without a limit of their own; only a publish carries more.
@@ -45,7 +45,7 @@ _DESCRIPTION = (
 def create_app(settings: Settings) -> Litestar:
     """The application; it opens the database and the blob store when it starts and closes them when it ends."""
     live = Live()
-    return Litestar(
+    app = Litestar(
         route_handlers=[
             Router(path="/api/v1", route_handlers=[devices_router, provisioning_router, frames_router, models_router]),
             health.live,
@@ -56,13 +56,15 @@ def create_app(settings: Settings) -> Litestar:
             shipped,
         ],
         lifespan=[_parts(settings, live)],
-        state=State({"settings": settings, "live": live}),
+        state=State({"settings": settings, "live": live}, deep_copy=False),
         exception_handlers=problems.handlers(),
         middleware=[metrics.HTTP_METRICS.middleware],
         openapi_config=_openapi(),
         request_max_body_size=_MAX_BODY_BYTES,
         logging_config=None,
     )
+    describe_shapes(app.openapi_schema)
+    return app
 
 
 def _parts(settings: Settings, live: Live):  # noqa: ANN202

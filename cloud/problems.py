@@ -18,7 +18,7 @@ _CLASSES = {cls.code: cls for cls in vars(errors).values() if isinstance(cls, ty
 # Statuses the framework raises by itself.
 _FRAMEWORK = {
     400: ("bad-request", "What was sent cannot be understood."),
-    404: ("not-found", "There is no such address."),
+    404: ("no-such-address", "There is no such address."),
     405: ("method-not-allowed", "This address does not take this method."),
     413: ("too-large", "The body is larger than this address takes."),
     415: ("unsupported-media-type", "The body is not of a type this address takes."),

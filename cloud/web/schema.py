@@ -1,10 +1,15 @@
 """/schema: the API reference as a page of our own. The usual viewers load their scripts from other hosts."""
 
+import ast
+import inspect
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import msgspec
 from litestar import Request
 from litestar.openapi.plugins import OpenAPIRenderPlugin
+from litestar.openapi.spec import OpenAPI, Schema
 from litestar.serialization import encode_json
 from markupsafe import Markup
 
@@ -26,6 +31,41 @@ class ReferencePage(OpenAPIRenderPlugin):
             "schema.html", here="schema", api=document, groups=_by_tag(document["paths"]), shapes=shapes
         )
         return page.encode()
+
+
+def describe_shapes(document: OpenAPI) -> None:
+    """Puts the docstrings of our structs and of their fields into the document: said once, read everywhere."""
+    shapes = document.components.schemas or {}
+    for cls in _subclasses(msgspec.Struct):
+        shape_of_class = shapes.get(cls.__name__)
+        if shape_of_class is None or not cls.__module__.startswith("cloud."):
+            continue
+        shape_of_class.description = inspect.getdoc(cls)
+        for name, text in _field_texts(cls).items():
+            field = (shape_of_class.properties or {}).get(name)
+            if isinstance(field, Schema):
+                field.description = text
+
+
+def _subclasses(cls: type[Any]) -> Iterator[type[Any]]:
+    for sub in cls.__subclasses__():
+        yield sub
+        yield from _subclasses(sub)
+
+
+def _field_texts(cls: type[Any]) -> dict[str, str]:
+    """Field name -> the string that follows it in the class body."""
+    body = ast.parse(inspect.getsource(cls)).body[0]
+    texts: dict[str, str] = {}
+    if isinstance(body, ast.ClassDef):
+        for field, text in pairwise(body.body):
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+                match text:
+                    case ast.Expr(value=ast.Constant(value=str(said))):
+                        texts[field.target.id] = inspect.cleandoc(said)
+                    case _:
+                        pass
+    return texts
 
 
 def _by_tag(paths: dict[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
