@@ -9,7 +9,6 @@ import numpy.typing as npt
 from contract.features import FEATURE_LIMIT
 
 Scores = Callable[[npt.NDArray[Any]], npt.NDArray[np.float64]]
-_ROUNDS = 34  # halvings from the whole range of a feature to neighbouring integers
 
 
 def points(
@@ -19,7 +18,7 @@ def points(
     halving lines from windows scored below the threshold to points above it; then the ends of the number range, noise
     over it, and single features moved one by one around real windows."""
     rng = np.random.default_rng(seed)
-    pairs = _turning_points(scores, threshold, seen, (count + 1) // 2, rng)
+    pairs = turning_points(scores, threshold, seen, (count + 1) // 2, rng)
     width = seen.shape[1]
     ends = np.array([[0] * width, [FEATURE_LIMIT] * width, [-FEATURE_LIMIT] * width], dtype=np.int32)
     noise = rng.integers(-FEATURE_LIMIT, FEATURE_LIMIT, size=(64, width), dtype=np.int32, endpoint=True)
@@ -29,9 +28,11 @@ def points(
     return np.concatenate((pairs, ends, noise, np.clip(moved, -FEATURE_LIMIT, FEATURE_LIMIT)))
 
 
-def _turning_points(
+def turning_points(
     scores: Scores, threshold: float, seen: npt.NDArray[np.int32], pairs: int, rng: np.random.Generator
 ) -> npt.NDArray[np.int32]:
+    """Up to `pairs` points not above the threshold, int32, then as many above, each within 1 of its partner in every
+    feature. None where no point above is found."""
     inside = seen[scores(seen) <= threshold]
     if not len(inside):
         return np.empty((0, seen.shape[1]), dtype=np.int32)
@@ -39,11 +40,14 @@ def _turning_points(
     high = _outside(scores, threshold, low, seen, rng)
     found = scores(high) > threshold
     low, high = low[found], high[found]
-    for _ in range(_ROUNDS):
+    apart = np.abs(high - low).max(axis=1, initial=0) > 1
+    while apart.any():
         middle = (low + high) >> 1
-        above = scores(middle) > threshold
-        high[above] = middle[above]
-        low[~above] = middle[~above]
+        above = np.zeros(len(low), dtype=np.bool_)
+        above[apart] = scores(middle[apart]) > threshold
+        high[apart & above] = middle[apart & above]
+        low[apart & ~above] = middle[apart & ~above]
+        apart = np.abs(high - low).max(axis=1) > 1
     return np.concatenate((low, high)).astype(np.int32)
 
 

@@ -3,8 +3,9 @@
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
+from typing import Any
 
-from contract import artifact, wire
+from contract import artifact, msgpack, wire
 from model_export import sign
 from model_export.keys import PublisherKey
 
@@ -29,12 +30,33 @@ def pack(manifest: Mapping[str, object], golden: bytes, payload: bytes, key: Pub
     fields["golden_sha256"] = sha256(golden).digest()
     fields["payload_size"] = len(payload)
     fields["payload_sha256"] = sha256(payload).digest()
-    encoded = artifact.encode_manifest(fields)
+    encoded = encode_manifest(fields)
     header = artifact.Header(len(encoded), len(golden), len(payload)).pack()
     signature = sign.sign(key.private, artifact.signed_digest(header, encoded))
     data = b"".join((header, key.key_id, signature, encoded, golden, payload))
     artifact.split(data)
     return data
+
+
+def encode_manifest(fields: dict[str, Any]) -> bytes:
+    """A manifest as it is signed: msgpack, keys ascending, floats in single precision.
+
+    Raises ArtifactError(BAD_FORMAT) for one no board would take.
+    """
+    packer = msgpack.Packer(bytearray(artifact.MAX_MANIFEST_BYTES))
+    try:
+        packer.put_map(len(fields))
+        for name in sorted(fields):
+            packer.put_str(name)
+            if isinstance(fields[name], float):
+                packer.put_f32(fields[name])
+            else:
+                packer.put(fields[name], 0)
+    except wire.WireError as error:
+        raise artifact.ArtifactError(wire.REASON_BAD_FORMAT, f"manifest {error}") from None
+    encoded = bytes(packer.view())
+    artifact.parse_manifest(encoded)
+    return encoded
 
 
 def golden_bytes(rows: Iterable[tuple[Sequence[int], float]]) -> bytes:

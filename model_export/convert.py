@@ -7,5 +7,4 @@ from model_export.model import Model
 def c_source(model: Model) -> str:
     """The content of model.h: everything firmware/native/module.c needs to know about one model."""
     scalers, core = scaling.split(model.estimator)
-    affine = scaling.fold(scalers, model.features.n_features)
-    return model.detector.c_source(core, affine, model.threshold)
+    return model.detector.c_source(core, scalers, model.threshold, model.train)

@@ -103,7 +103,7 @@ def golden_vectors(model: Model) -> list[tuple[list[int], float]]:
     near = order[np.abs(scores[order] - center) <= 2 * abs(model.threshold - center)]
     room = container.MAX_GOLDEN_BYTES // container.golden_row_bytes(seen.shape[1])
     count = min(GOLDEN_ROWS, room)
-    turning = adversarial.points(model.scores, model.threshold, seen, 2)[:2]
+    turning = adversarial.turning_points(model.scores, model.threshold, seen, 1, np.random.default_rng(0))
     spread = seen[near[np.linspace(0, len(near) - 1, count - len(turning)).astype(int)]]
     rows = np.concatenate((spread, turning))
     return [

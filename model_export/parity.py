@@ -31,7 +31,8 @@ with open(sys.argv[1], 'rb') as points, open(sys.argv[2], 'wb') as scores:
 @dataclass(frozen=True, slots=True)
 class Parity:
     """The outcome over `points` vectors. Differences are absolute within reach of the threshold (up to twice its
-    distance from the median window), relative beyond, where only the decision counts."""
+    distance from the median window); beyond, where only the decision counts, they are in parts of the score or of the
+    threshold, whichever is larger."""
 
     points: int
     decisions_differing: int
@@ -66,7 +67,7 @@ def compare(model: Model, points: npt.NDArray[np.int32], scores: npt.NDArray[np.
     difference = np.abs(ours - reference)
     center = float(np.median(model.scores(model.train)))
     near = np.abs(reference - center) <= 2 * abs(model.threshold - center)
-    scale = np.maximum(np.abs(reference), np.finfo(np.float32).tiny)
+    scale = np.maximum(np.abs(reference), max(abs(model.threshold), 1e-30))
     return Parity(
         points=len(points),
         decisions_differing=differing,

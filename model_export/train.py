@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 from model_export import detectors, threshold
 from model_export.data import Series
+from model_export.detectors import scaling
+from model_export.detectors.base import Detector
 from model_export.errors import ModelError
 from model_export.model import Model, reference_scores
 from model_export.windows import Windows, compute, parse_schema
@@ -38,7 +40,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Row selections of Windows.features, bool (n,): only clean windows in the first two."""
+    """Row selections of Windows.features, bool (n,): only clean windows in held_out, and in train unless kept."""
 
     train: npt.NDArray[np.bool_]
     held_out: npt.NDArray[np.bool_]
@@ -50,21 +52,25 @@ def train(series: Series, plan: Plan) -> Model:
     detector = detectors.by_name(plan.detector)
     features = parse_schema(plan.schema)
     windows = compute(series, features)
-    parts = divide(windows, len(series.values), features.window, plan)
+    parts = divide(windows, len(series.values), features.window, plan, keep_anomalies=detector.supervised)
     fitted = windows.features[parts.train]
     held_out = windows.features[parts.held_out]
     _check_enough(fitted, held_out, features.names, plan)
 
-    try:
-        estimator = detector.build(plan.seed, plan.settings)
-    except TypeError as error:
-        raise ModelError("unsupported", f"settings of {plan.detector}: {error}") from None
-    remarks = _fit(estimator, fitted, plan.detector)
-    chosen = threshold.choose(reference_scores(estimator, held_out), plan.false_alarms)
+    labels = windows.anomalous[parts.train] if detector.supervised and windows.anomalous is not None else None
+    estimator, remarks = _fit(detector, fitted, labels, plan)
+    scores = reference_scores(estimator, windows.features)
+    if scores.min() == scores.max():
+        raise ModelError(
+            "bad-model",
+            f"{plan.detector} gives every window the same score ({scores[0]:g}): it learned nothing to tell windows "
+            "apart by. Change its settings or the features",
+        )
+    chosen = threshold.choose(scores[parts.held_out], plan.false_alarms)
     card = {
         "name": plan.name,
         "detector": plan.detector,
-        "estimator": type(estimator).__name__,
+        "estimator": type(scaling.split(estimator)[1]).__name__,
         "settings": plan.settings,
         "schema": plan.schema,
         "schema_hash": features.schema_hash.hex(),
@@ -86,7 +92,7 @@ def train(series: Series, plan: Plan) -> Model:
             "held_out": chosen.false_alarms,
             "confidence_95": [chosen.low, chosen.high],
         },
-        "test": measure(windows, parts.test, reference_scores(estimator, windows.features), chosen.value),
+        "test": measure(windows, parts.test, scores, chosen.value),
         "remarks": remarks,
         "versions": {name: version(name) for name in ("scikit-learn", "numpy", "emlearn")}
         | {"python": platform.python_version()},
@@ -94,25 +100,33 @@ def train(series: Series, plan: Plan) -> Model:
     return Model(estimator, fitted, held_out, card)
 
 
-def _fit(estimator: Any, fitted: npt.NDArray[np.int32], name: str) -> list[str]:
-    """Fits in place and returns what scikit-learn warned of; raises ModelError(bad-data)."""
+def _fit(
+    detector: Detector, fitted: npt.NDArray[np.int32], labels: npt.NDArray[np.bool_] | None, plan: Plan
+) -> tuple[Any, list[str]]:
+    """The settled estimator, and what scikit-learn warned of; raises ModelError."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            estimator.fit(fitted.astype(np.float64))
-        except (ValueError, TypeError) as error:
-            raise ModelError("bad-data", f"{name} cannot be fitted to this data: {error}") from None
-    return sorted({str(warning.message).partition(":")[0] for warning in caught})
+            estimator = detector.fit(fitted.astype(np.float64), labels, plan.seed, plan.settings)
+        except TypeError as error:
+            raise ModelError("unsupported", f"settings of {detector.name}: {error}") from None
+        except ValueError as error:
+            raise ModelError("bad-data", f"{detector.name} cannot be fitted to this data: {error}") from None
+    detector.settle(scaling.split(estimator)[1])
+    return estimator, sorted({str(warning.message).partition(":")[0] for warning in caught})
 
 
-def divide(windows: Windows, n_rows: int, window: int, plan: Plan) -> Parts:
-    """Training, held-out and test windows; none of the first two parts reaches into the part after it."""
+def divide(windows: Windows, n_rows: int, window: int, plan: Plan, keep_anomalies: bool = False) -> Parts:
+    """Training, held-out and test windows; none of the first two parts reaches into the part after it.
+
+    keep_anomalies: train on anomalous windows too, as a classifier must.
+    """
     train_end = round(n_rows * plan.train_part)
     held_out_end = round(n_rows * (plan.train_part + plan.held_out_part))
     starts = windows.ends - window + 1
     clean = np.ones(len(starts), dtype=np.bool_) if windows.clean is None else windows.clean
     return Parts(
-        train=clean & (windows.ends < train_end),
+        train=(clean | keep_anomalies) & (windows.ends < train_end),
         held_out=clean & (starts >= train_end) & (windows.ends < held_out_end),
         test=starts >= held_out_end,
     )

@@ -2,12 +2,32 @@
 
 from typing import Any
 
+from model_export.detectors.autoencoder import Autoencoder
 from model_export.detectors.base import Detector
 from model_export.detectors.elliptic import Elliptic
+from model_export.detectors.forest import ExtraTrees, Forest, Isolation, Tree
+from model_export.detectors.mixture import BayesianMixture, Mixture
+from model_export.detectors.nearest import Centres, Neighbours
 from model_export.detectors.scaling import split
+from model_export.detectors.subspace import Subspace
+from model_export.detectors.support import Support
 from model_export.errors import ModelError
 
-DETECTORS: dict[str, Detector] = {detector.name: detector for detector in (Elliptic(),)}
+_ALL: tuple[Detector, ...] = (
+    Elliptic(),
+    Mixture(),
+    BayesianMixture(),
+    Isolation(),
+    Forest(),
+    ExtraTrees(),
+    Tree(),
+    Autoencoder(),
+    Centres(),
+    Neighbours(),
+    Subspace(),
+    Support(),
+)
+DETECTORS: dict[str, Detector] = {detector.name: detector for detector in _ALL}
 
 
 def by_name(name: str) -> Detector:

@@ -1,11 +1,11 @@
-"""What every detector gives: a scikit-learn estimator, one score (higher is more anomalous), and C for the board."""
+"""What every detector gives: a fitted scikit-learn estimator, one score (higher is more anomalous), and C for it."""
 
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from model_export.detectors.scaling import Affine
+from model_export.detectors.arrays import Vectors, Windows
 
 
 class Detector(Protocol):
@@ -15,36 +15,31 @@ class Detector(Protocol):
     """As written on the command line and in manifests."""
     estimators: tuple[type, ...]
     """The scikit-learn classes it can export."""
+    supervised: bool
+    """True when it is fitted to labels."""
 
-    def build(self, seed: int, settings: dict[str, Any]) -> Any:
-        """An unfitted estimator or Pipeline; `settings` are scikit-learn's own parameters."""
+    def fit(
+        self,
+        vectors: Vectors,
+        labels: npt.NDArray[np.bool_] | None,
+        seed: int,
+        settings: dict[str, Any],
+    ) -> Any:
+        """A fitted estimator or Pipeline; `settings` are scikit-learn's own parameters and those the class adds."""
         ...
 
-    def scores(self, estimator: Any, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def settle(self, estimator: Any) -> None:
+        """Rounds fitted parameters to float32 in place: the board's table and scikit-learn then hold the same model."""
+        ...
+
+    def scores(self, estimator: Any, values: Vectors) -> Vectors:
         """scikit-learn's scores, float64 (n,), for values already scaled; the reference for every parity check."""
         ...
 
-    def c_source(self, estimator: Any, affine: Affine, threshold: float) -> str:
-        """C99 that defines `static float model_score(const int32_t *x)` on raw integer features.
+    def c_source(self, estimator: Any, scalers: list[Any], threshold: float, seen: Windows) -> str:
+        """C99 that defines MODEL_FEATURES and `static float model_score(const int32_t *x)` on raw integer features.
 
-        `score > threshold` must be decided as by `scores`; threshold is float32-exact.
+        `score > threshold` must be decided as by `scores`; threshold is float32-exact. scalers: the fitted scalers in
+        front of the estimator. seen: int32 (n, n_features), windows as the board will meet them.
         """
         ...
-
-
-def c_array(name: str, values: npt.NDArray[Any], c_type: str) -> str:
-    """A constant C array; floats are written exactly, as hexadecimal constants."""
-    flat = np.asarray(values).ravel()
-    suffix = "f" if c_type == "float" else ""
-    if c_type in ("float", "double"):
-        exact = (float(np.float32(value)) if suffix else float(value) for value in flat)
-        items = [value.hex() + suffix for value in exact]
-    else:
-        items = [str(int(value)) for value in flat]
-    lines = [", ".join(items[i : i + 6]) for i in range(0, len(items), 6)]
-    return f"static const {c_type} {name}[{len(items)}] = {{\n    " + ",\n    ".join(lines) + "\n};\n"
-
-
-def c_float(value: float) -> str:
-    """A float constant, exact."""
-    return float(np.float32(value)).hex() + "f"

@@ -2,18 +2,19 @@
 
 from typing import Any
 
-import emlearn
 import numpy as np
 import numpy.typing as npt
 from sklearn.covariance import EllipticEnvelope
 
-from model_export.detectors.base import c_array, c_float
-from model_export.detectors.scaling import Affine
+from model_export.detectors import emlearn_code
+from model_export.detectors.arrays import Vectors, Windows
+from model_export.detectors.ctext import c_array, c_float, float_above
+from model_export.detectors.precision import ROUNDING
+from model_export.detectors.scaling import fold
 from model_export.errors import ModelError
 
 # Above this condition scikit-learn's own double precision no longer settles the distance to one part in a million.
 MAX_CONDITION = 1e9
-_FLOAT_ROUNDING = 2.0**-24
 # emlearn writes constants with six digits after the point. In coordinates whose spread is 2**-_SHRINK the entries of
 # the precision matrix grow by 4**_SHRINK, and what six digits cut off falls below the rounding of a float.
 _SHRINK = 6
@@ -24,17 +25,28 @@ class Elliptic:
 
     name = "elliptic-envelope"
     estimators = (EllipticEnvelope,)
+    supervised = False
 
-    def build(self, seed: int, settings: dict[str, Any]) -> EllipticEnvelope:
+    def fit(
+        self,
+        vectors: Vectors,
+        labels: npt.NDArray[np.bool_] | None,
+        seed: int,
+        settings: dict[str, Any],
+    ) -> Any:
         # scikit-learn fits the densest half by default. Sensors rest on a few values most of the time, and a half of
         # their data can be nearly flat: on shuttle F1 is .77 with one half, .93 with nine tenths.
         chosen: dict[str, Any] = {"support_fraction": 0.9, "random_state": seed} | settings
-        return EllipticEnvelope(**chosen)
+        return EllipticEnvelope(**chosen).fit(vectors)
 
-    def scores(self, estimator: EllipticEnvelope, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def settle(self, estimator: EllipticEnvelope) -> None:
+        """Nothing: the matrix is kept in double."""
+
+    def scores(self, estimator: EllipticEnvelope, values: Vectors) -> Vectors:
         return -estimator.score_samples(values)
 
-    def c_source(self, estimator: EllipticEnvelope, affine: Affine, threshold: float) -> str:
+    def c_source(self, estimator: EllipticEnvelope, scalers: list[Any], threshold: float, seen: Windows) -> str:
+        affine = fold(scalers, estimator.n_features_in_)
         precision = np.asarray(estimator.get_precision()) * np.outer(affine.scale, affine.scale)
         location = estimator.location_ / affine.scale + affine.offset
         spread = 1.0 / np.sqrt(np.diag(precision))
@@ -45,12 +57,13 @@ class Elliptic:
         center = np.rint(location)
         rest = location - center
         shrunk = _Shrunk(rest * scale, precision / np.outer(scale, scale))
-        emlearn_code = emlearn.convert(shrunk, kind="EllipticEnvelope", method="inline").save(name="model_envelope")
         n = len(center)
         return f"""\
 #include <stdint.h>
+#include "decide.h"
 #include "quadratic.h"
-{emlearn_code}
+#include "standardise.h"
+{emlearn_code.envelope(shrunk, "model_envelope")}
 #define MODEL_FEATURES {n}
 {c_array("model_center", center, "int32_t")}
 {c_array("model_scale", scale, "float")}
@@ -63,8 +76,8 @@ static float model_score(const int32_t *x) {{
         z[i] = (float)ew_difference(x[i], model_center[i]) * model_scale[i];
     }}
     float distance = model_envelope_predict(z, MODEL_FEATURES);
-    if (ew_quadratic_in_doubt(distance, threshold, {c_float(guard(shrunk.precision))})) {{
-        return ew_decide(ew_quadratic_double(x, model_center, model_rest, model_precision, MODEL_FEATURES), threshold);
+    if (ew_in_doubt(distance, threshold, {c_float(float_above(threshold * guard(shrunk.precision)))})) {{
+        return ew_decide(ew_quadratic_d(x, model_center, model_rest, model_precision, MODEL_FEATURES), threshold);
     }}
     return distance;
 }}
@@ -74,16 +87,16 @@ static float model_score(const int32_t *x) {{
 class _Shrunk:
     """The fitted envelope in the board's coordinates, as emlearn's converter reads one."""
 
-    def __init__(self, location: npt.NDArray[np.float64], precision: npt.NDArray[np.float64]) -> None:
+    def __init__(self, location: Vectors, precision: Vectors) -> None:
         self.location_ = location
         self.precision = precision
         self.offset_ = 0.0
 
-    def get_precision(self) -> npt.NDArray[np.float64]:
+    def get_precision(self) -> Vectors:
         return self.precision
 
 
-def check_condition(precision: npt.NDArray[np.float64]) -> None:
+def check_condition(precision: Vectors) -> None:
     """Raises ModelError(bad-model) when a precision matrix of unit diagonal is too near to singular."""
     condition = float(np.linalg.cond(precision))
     if not condition <= MAX_CONDITION:
@@ -94,7 +107,7 @@ def check_condition(precision: npt.NDArray[np.float64]) -> None:
         )
 
 
-def guard(precision: npt.NDArray[np.float64]) -> float:
+def guard(precision: Vectors) -> float:
     """Bound on the relative error of a float32 evaluation of d' P d, n*n products summed in order.
 
     The sum is wrong by at most (2n + 8) roundings of sum |d_i||P_ij||d_j| <= norm(|P|) |d|**2, and d' P d itself is at
@@ -105,5 +118,5 @@ def guard(precision: npt.NDArray[np.float64]) -> float:
     n = len(precision)
     eigenvalues = np.linalg.eigvalsh(precision)
     spread = float(np.linalg.norm(np.abs(precision), 2) / eigenvalues[0])
-    bound = 2 * (2 * n + 8) * _FLOAT_ROUNDING * spread
-    return bound if 0 <= bound < 0.25 else 1e30
+    bound = 2 * (2 * n + 8) * ROUNDING * spread
+    return bound if 0 <= bound < 0.25 else 1e20

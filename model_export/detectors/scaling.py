@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.pipeline import Pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 
+from model_export.detectors.arrays import Labels, Vectors
 from model_export.errors import ModelError
 
 
@@ -15,8 +16,8 @@ from model_export.errors import ModelError
 class Affine:
     """z = (x - offset) * scale per feature; both float64 (n_features,)."""
 
-    offset: npt.NDArray[np.float64]
-    scale: npt.NDArray[np.float64]
+    offset: Vectors
+    scale: Vectors
 
     def then(self, other: "Affine") -> "Affine":
         """This map followed by `other`."""
@@ -44,7 +45,7 @@ def fold(scalers: list[Any], n_features: int) -> Affine:
     return total
 
 
-def transform(scalers: list[Any], features: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def transform(scalers: list[Any], features: npt.NDArray[Any]) -> Vectors:
     """What scikit-learn itself makes of the features: float64 (n, n_features)."""
     values = np.asarray(features, dtype=np.float64)
     for scaler in scalers:
@@ -70,5 +71,24 @@ def _affine(scaler: Any, n_features: int) -> Affine:
     )
 
 
-def _vector(values: Any, default: float, n_features: int) -> npt.NDArray[np.float64]:
+def _vector(values: Any, default: float, n_features: int) -> Vectors:
     return np.full(n_features, default) if values is None else np.asarray(values, dtype=np.float64)
+
+
+_SCALERS = {"standard": StandardScaler, "robust": RobustScaler, "minmax": MinMaxScaler}
+
+
+def scaler_of(settings: dict[str, Any], default: str = "standard") -> tuple[list[Any], dict[str, Any]]:
+    """(the scaler that `settings["scaler"]` names, unfitted, in a list or none, the other settings)."""
+    name = settings.get("scaler", default)
+    if name != "none" and name not in _SCALERS:
+        raise ModelError("unsupported", f"no scaler {name!r}: choose one of {', '.join(_SCALERS)}, none")
+    others = {key: value for key, value in settings.items() if key != "scaler"}
+    return ([] if name == "none" else [_SCALERS[name]()]), others
+
+
+def fit_scaled(scalers: list[Any], core: Any, vectors: Vectors, labels: Labels | None = None) -> Any:
+    """`core` fitted behind its scalers: a Pipeline, or the core alone when there are none."""
+    if not scalers:
+        return core.fit(vectors, labels)
+    return make_pipeline(*scalers, core).fit(vectors, labels)

@@ -91,7 +91,7 @@ def test_decisions_equal_scikit_learn_s_on_100_000_points_where_they_turn(source
 
 
 def test_without_the_double_precision_band_the_same_points_find_differences(water_flow, native_toolchain):
-    source = convert.c_source(water_flow).replace("if (ew_quadratic_in_doubt(", "if (0 && ew_quadratic_in_doubt(")
+    source = convert.c_source(water_flow).replace("if (ew_in_doubt(", "if (0 && ew_in_doubt(")
     points = parity.points_for(water_flow, 100_000)
     outcome = parity.compare(water_flow, points, parity.native_scores(compiler.native_module(source, "x64"), points))
     assert outcome.decisions_differing > 0

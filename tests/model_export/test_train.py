@@ -68,7 +68,7 @@ def test_water_flow_s_four_faults_are_found(water_flow):
         ({"train_part": 0.02}, "too few for 4 features"),
         ({"held_out_part": 0.01}, "raise --held-out-part"),
         ({"detector": "oracle"}, "choose one of elliptic-envelope"),
-        ({"settings": {"support_fraction": 7}}, "cannot be fitted"),
+        ({"settings": {"support_fraction": 7}}, "float in the range"),
         ({"settings": {"no_such_thing": 1}}, "no_such_thing"),
         ({"schema": "v1;w=1;c=a::100,b::100;f=mean,sd"}, "constant in the training part: a.sd, b.sd"),
     ],

@@ -1,0 +1,157 @@
+"""Every detector, compiled, decides as scikit-learn does on more than 100,000 points, those where it turns included."""
+
+import json
+
+import numpy as np
+import pytest
+from sklearn.covariance import EllipticEnvelope
+from sklearn.decomposition import PCA
+from sklearn.ensemble import GradientBoostingClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler, PowerTransformer, RobustScaler, StandardScaler
+
+from model_export import compile as compiler
+from model_export import convert, data, detectors, parity
+from model_export.detectors import scaling, trees
+from model_export.detectors.forest import Isolation
+from model_export.errors import ModelError
+from model_export.model import Model, reference_scores
+from model_export.train import Plan, train
+from model_export.windows import compute
+from tests.model_export.conftest import make_series
+
+POINTS = 100_000
+
+
+@pytest.fixture(scope="module")
+def shuttle() -> data.Series:
+    return data.load("shuttle")
+
+
+def trained(series: data.Series, detector: str, **settings: object) -> Model:
+    preset = data.PRESETS["shuttle"]
+    return train(series, Plan("shuttle", preset.schema, detector, settings, train_part=0.1, held_out_part=0.1))
+
+
+def compiled(model: Model, points: np.ndarray) -> parity.Parity:
+    mpy = compiler.native_module(convert.c_source(model), "x64")
+    return parity.compare(model, points, parity.native_scores(mpy, points))
+
+
+@pytest.mark.parametrize("name", list(detectors.DETECTORS))
+def test_decisions_equal_those_of_scikit_learn(name, shuttle, native_toolchain):
+    model = trained(shuttle, name)
+    everything = compute(shuttle, model.features).features
+    outcome = compiled(model, np.concatenate((everything, parity.points_for(model, POINTS - len(everything)))))
+    assert outcome.points > 100_000
+    assert outcome.decisions_differing == 0
+    assert outcome.largest_relative_difference < 1e-4
+    assert model.card["test"]["f1"] > 0.9
+
+
+@pytest.mark.parametrize("scaler", ["robust", "minmax", "none"])
+@pytest.mark.parametrize("name", ["gaussian-mixture", "isolation-forest", "random-forest", "kmeans"])
+def test_any_scaler_is_folded_into_the_model(name, scaler, shuttle, native_toolchain):
+    model = trained(shuttle, name, scaler=scaler)
+    outcome = compiled(model, parity.points_for(model, 20_000))
+    assert outcome.decisions_differing == 0
+
+
+def test_a_pipeline_of_several_scalers_is_folded_into_one(shuttle, native_toolchain):
+    alone = trained(shuttle, "elliptic-envelope")
+    pipeline = make_pipeline(
+        RobustScaler(), StandardScaler(with_mean=False), MinMaxScaler(), EllipticEnvelope(support_fraction=0.9)
+    )
+    model = Model(pipeline.fit(alone.train), alone.train, alone.held_out, alone.card)
+    assert compiled(model, parity.points_for(model, 20_000)).decisions_differing == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("gaussian-mixture", {"covariance_type": "diag", "n_components": 5}),
+        ("gaussian-mixture", {"covariance_type": "tied"}),
+        ("gaussian-mixture", {"covariance_type": "spherical", "n_components": 1}),
+        ("bayesian-mixture", {"covariance_type": "diag"}),
+        ("isolation-forest", {"max_features": 0.5, "n_estimators": 7}),
+        ("isolation-forest", {"max_samples": 4, "n_estimators": 3}),
+        ("random-forest", {"max_depth": 2, "n_estimators": 2}),
+        ("autoencoder", {"activation": "relu", "hidden_layer_sizes": [3]}),
+        ("autoencoder", {"activation": "logistic"}),
+        ("autoencoder", {"activation": "identity"}),
+        ("nearest-neighbour", {"points": 3}),
+        ("one-class-svm", {"nu": 0.01, "gamma": 0.5}),
+    ],
+    ids=lambda value: json.dumps(value) if isinstance(value, dict) else value,
+)
+def test_settings_change_the_model_and_not_the_agreement(name, settings, shuttle, native_toolchain):
+    model = trained(shuttle, name, **settings)
+    assert compiled(model, parity.points_for(model, 20_000)).decisions_differing == 0
+
+
+@pytest.mark.parametrize("name", ["isolation-forest", "extra-trees"])
+def test_scores_agree_at_the_exact_threshold_of_every_node(name, shuttle, native_toolchain):
+    model = trained(shuttle, name)
+    scalers, core = scaling.split(model.estimator)
+    ensemble = detectors.DETECTORS[name].ensemble(core, scalers, model.threshold)  # type: ignore[attr-defined]
+    nodes = [(f, c) for t in ensemble.trees for f, c in zip(t.feature[t.left >= 0], t.cut[t.left >= 0], strict=True)]
+    rows = np.repeat(model.train[np.arange(len(nodes)) % len(model.train)], 3, axis=0)
+    for i, (feature, cut) in enumerate(nodes):
+        rows[3 * i : 3 * i + 3, feature] = (cut - 1, cut, cut + 1)
+    outcome = compiled(model, rows)
+    assert outcome.decisions_differing == 0
+    assert outcome.largest_difference < 1e-6
+
+
+def test_cuts_are_exact_where_float32_no_longer_holds_every_integer():
+    thresholds = np.array([2.0**24 + 1, 2.0**28 + 20, -(2.0**26) - 3, 0.5, -0.5, 7.0])
+    cuts = trees.integer_cuts(thresholds, np.zeros(6, dtype=np.int64), [], 1)
+    for threshold, cut in zip(thresholds, cuts, strict=True):
+        assert np.float32(cut) > threshold
+        assert np.float32(cut - 1) <= threshold
+
+
+def test_scores_are_scikit_learn_s_own(shuttle):
+    model = trained(shuttle, "isolation-forest")
+    windows = model.held_out.astype(np.float64)
+    assert np.array_equal(reference_scores(model.estimator, windows), -model.estimator.score_samples(windows))
+
+
+def test_a_tree_that_is_one_leaf_is_compiled(native_toolchain):
+    series = make_series(channels=1)
+    model = train(series, Plan("m", "v1;w=1;c=a::100;f=last", "isolation-forest", {"n_estimators": 2}))
+    for tree in model.estimator.estimators_[:1]:
+        tree.fit(np.zeros((4, 1)), np.zeros(4))
+    forest = model.estimator
+    forest._average_path_length_per_tree, forest._decision_path_lengths = zip(
+        *((np.ones(t.tree_.node_count), np.asarray(t.tree_.compute_node_depths())) for t in forest.estimators_),
+        strict=True,
+    )
+    model = Model(forest, model.train, model.held_out, model.card | {"threshold": 0.5})
+    assert compiled(model, model.train).decisions_differing == 0
+
+
+def test_estimators_that_cannot_be_exported_are_named_with_those_that_can(shuttle):
+    with pytest.raises(ModelError, match=r"GradientBoostingClassifier cannot be exported.*RandomForestClassifier"):
+        detectors.of_estimator(GradientBoostingClassifier())
+    with pytest.raises(ModelError, match=r"PowerTransformer cannot be folded.*StandardScaler"):
+        scaling.fold([PowerTransformer()], 3)
+    with pytest.raises(ModelError, match="clip=False"):
+        scaling.fold([MinMaxScaler(clip=True).fit(np.eye(3))], 3)
+    with pytest.raises(ModelError, match="whiten=False"):
+        detectors.DETECTORS["pca"].settle(PCA(n_components=2, whiten=True).fit(np.eye(4)))
+    with pytest.raises(ModelError, match="use 'rbf'"):
+        trained(shuttle, "one-class-svm", kernel="linear")
+    with pytest.raises(ModelError, match="lower n_components"):
+        trained(shuttle, "pca", n_components=9)
+    with pytest.raises(ModelError, match="no scaler 'log'"):
+        trained(shuttle, "kmeans", scaler="log")
+
+
+def test_a_classifier_without_labels_says_what_to_do():
+    with pytest.raises(ModelError, match="--label"):
+        train(make_series(), Plan("m", "v1;w=4;c=a::100,b::100;f=mean,sd", "random-forest"))
+
+
+def test_isolation_needs_no_scaler():
+    assert scaling.split(Isolation().fit(np.random.default_rng(0).normal(size=(200, 2)), None, 0, {}))[0] == []
