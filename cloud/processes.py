@@ -120,7 +120,7 @@ class Tree:
             env={**os.environ, **self.settings.environment()},
             stdin=asyncio.subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C reaches the parent only, which then ends them in order
-            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            preexec_fn=end_with_parent,
         )
         self._running[name] = process
         self._write_state()
@@ -196,9 +196,10 @@ async def _end(process: asyncio.subprocess.Process) -> None:
             await process.wait()
 
 
-def _end_with_parent() -> None:
-    # Runs in the child before exec: a parent that is killed cannot end its children, so the kernel does.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def end_with_parent() -> None:
+    """For `preexec_fn`: a parent that is killed cannot end its children, so the kernel does (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 @contextmanager

@@ -1,12 +1,11 @@
 """Broker and ingest of a data folder, each a process that a test kills and starts again."""
 
 import asyncio
-import multiprocessing
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Sequence
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +14,14 @@ import sqlalchemy as sa
 from cloud import broker
 from cloud.broker import Credential
 from cloud.clock import now_ms
+from cloud.processes import end_with_parent
 from cloud.settings import Settings, load_settings
 from cloud.store import tables as t
 from cloud.store.engine import make_engine, writing
 from cloud.up import prepare
+from tests.support.forks import Forks
 
 READY_DEADLINE_S = 10.0
-# Children are forked from a process that has imported everything: 200 starts in a minute, each in milliseconds.
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["cloud.ingest.service", "cloud.ingest.__main__"])
-
-
-def _ingest(environ: dict[str, str]) -> None:
-    from cloud.ingest.__main__ import main
-
-    os.environ.update(environ)
-    main()
 
 
 class Parts:
@@ -40,7 +31,8 @@ class Parts:
         self.settings: Settings = load_settings({"EDGEWISE_MQTT_PORT": str(port)}, data_dir=folder)
         self.devices = list(devices)
         self._broker: subprocess.Popen[bytes] | None = None
-        self._ingest: BaseProcess | None = None
+        self._forks = Forks(folder.with_suffix(".log"))
+        self._ingest: int | None = None
         asyncio.run(self._prepare())
 
     async def _prepare(self) -> None:
@@ -54,7 +46,13 @@ class Parts:
 
     def start_broker(self) -> None:
         """Returns when it listens."""
-        self._broker = subprocess.Popen(broker.server_command(self.settings), stdin=subprocess.DEVNULL)
+        self._broker = subprocess.Popen(
+            broker.server_command(self.settings),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=end_with_parent,
+        )
         deadline = time.monotonic() + READY_DEADLINE_S
         while not broker.is_listening(self.settings):
             assert time.monotonic() < deadline, "the broker did not start"
@@ -68,20 +66,23 @@ class Parts:
 
     def start_ingest(self) -> None:
         """Starts it and returns at once."""
-        self._ingest = _FORKS.Process(target=_ingest, args=(self.settings.environment(),), daemon=True)
-        self._ingest.start()
+        self._ingest = self._forks.start(self.settings.environment())
 
     def kill_ingest(self) -> None:
-        """SIGKILL."""
+        """SIGKILL; returns when it is gone."""
         assert self._ingest is not None
-        self._ingest.kill()
-        self._ingest.join(5)
+        os.kill(self._ingest, signal.SIGKILL)
+        deadline = time.monotonic() + READY_DEADLINE_S
+        while Path(f"/proc/{self._ingest}").exists():
+            assert time.monotonic() < deadline, "a killed process does not go"
+            time.sleep(0.001)
+        self._ingest = None
 
     def stop(self) -> None:
-        """Ends both, whatever state they are in."""
+        """Ends everything, whatever state it is in."""
         if self._ingest is not None:
-            self._ingest.kill()
-            self._ingest.join(5)
+            self.kill_ingest()
+        self._forks.close()
         if self._broker is not None:
             self._broker.kill()
             self._broker.wait(5)
@@ -89,17 +90,16 @@ class Parts:
     async def seconds_to_ready(self) -> float:
         """How long from now until ingest is connected and the store takes its heartbeat."""
         began, since_ms = time.monotonic(), now_ms()
-        pid = None if self._ingest is None else self._ingest.pid
         engine = make_engine(self.settings)
-        query = sa.select(t.services).where(t.services.c.service == "ingest", t.services.c.pid == pid)
+        query = sa.select(t.services).where(t.services.c.service == "ingest", t.services.c.pid == self._ingest)
         try:
             while True:
                 async with engine.connect() as connection:
                     row = (await connection.execute(query)).one_or_none()
-                if row is not None and row.ready and row.beat_ms >= since_ms - 1000:
+                if row is not None and row.ready and row.beat_ms >= since_ms:
                     return time.monotonic() - began
                 assert time.monotonic() - began < READY_DEADLINE_S, "ingest did not become ready"
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.01)
         finally:
             await engine.dispose()
 

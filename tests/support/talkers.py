@@ -1,7 +1,7 @@
 """Boards made of Python: they speak wire v1 to a real broker and hold every record until an ACK covers it.
 
-What a real board does for energy (batches, backoff, flash) is left out; what it promises is not: records are numbered per
-stream, frames are sealed once, nothing is forgotten before the cloud acknowledged it, and everything else is sent again.
+What a real board does for energy (batches, backoff, flash) is left out; what it promises is not: records are numbered
+per stream, frames are sealed once, nothing is forgotten before the cloud acknowledged it, all else is sent again.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from contract.delta_encoder import Encoder
 _ROW_MS = 1000
 _WINDOW = 40  # frames sent and not acknowledged by the cloud
 _QUIET_S = 1.0  # without an ACK for this long, everything is sent again
+Record = w.Event | w.Health | w.Readings
 
 
 @dataclass
@@ -30,7 +31,7 @@ class Sealed:
     stream: int
     seq: int
     end: int
-    message: w.Event | w.Health | w.Readings
+    message: Record
     rows: "Sequence[int]" = ()
 
 

@@ -93,7 +93,13 @@ def ingest_kills(parts: Parts, kills: int, between_s: tuple[float, float]) -> No
 
 
 def test_ingest_killed_at_random_moments_stores_every_record_once(parts: Parts):
-    ingest_kills(parts, 20, (0.05, 0.4))
+    ingest_kills(parts, 200, (0.0, 0.15))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_ingest_killed_a_thousand_times(parts: Parts):
+    ingest_kills(parts, 1000, (0.0, 0.3))
 
 
 def test_broker_killed_at_random_moments_loses_nothing(parts: Parts):
