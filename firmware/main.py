@@ -1,5 +1,6 @@
 """Composition root: makes the parts of this board and runs one wake. The only file with pin numbers."""
 
+import gc
 import sys
 
 if sys.platform == "esp32":
@@ -12,6 +13,7 @@ else:
     PINS = {}
 
 from contract.features import Features
+from contract.wire import FORMAT_NATIVE
 from device import cycle
 from device.config import Config
 from device.files import Files
@@ -23,32 +25,12 @@ from device.rtc_state import RtcState
 from device.sampler import Sampler
 from device.sensors import open_sensor
 from device.sync import sync
+from device.trust import Policy
 from device.update import Updater
 
+gc.collect()
 FIRMWARE = "0.1.0"
 BROKEN_SLEEP_MS = 600000  # until a board whose configuration cannot be used looks again
-
-
-class Acceptance:
-    """What this board accepts as a model; the attributes are those of admission.Policy."""
-
-    formats = 1
-
-    def __init__(self, board: port.Board, config: Config, features: Features) -> None:
-        self.arch = board.arch
-        self.abi = board.abi
-        self.schema_hash = features.schema_hash
-        self._config = config
-
-    @property
-    def trusted(self) -> dict:
-        from device.admission import trusted_keys  # here: only an update needs it, and the heap it takes
-
-        return trusted_keys(self._config.trusted_keys)
-
-    @property
-    def revoked(self) -> list:
-        return [bytes.fromhex(name) for name in self._config.revoked_keys]
 
 
 def make_parts() -> cycle.Parts:
@@ -59,6 +41,9 @@ def make_parts() -> cycle.Parts:
     state = RtcState(board, Files)
     outbox = Outbox(Files, port.ROOT + "/outbox")
     journal = Journal(state, outbox, board)
+    policy = Policy(
+        board.arch, board.abi, FORMAT_NATIVE, features.schema_hash, config.trusted_keys, config.revoked_keys
+    )
     return cycle.Parts(
         board=board,
         config=config,
@@ -68,7 +53,7 @@ def make_parts() -> cycle.Parts:
         journal=journal,
         health=Health(board, state, config.log),
         link=Link(board, Files, config.device, config.broker),
-        updater=Updater(Files, port.ROOT, Acceptance(board, config, features), journal.update),
+        updater=Updater(Files, port.ROOT, policy, journal.update),
         open_sampler=lambda: Sampler(open_sensor(config.sensor, Files, port.ROOT), features),
         sync=sync,
         firmware=FIRMWARE,

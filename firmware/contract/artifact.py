@@ -46,6 +46,8 @@ ANY_ARCH = "any"  # arch of a blob, whose abi is 0
 _MAX_LOW_S = 0x7FFFFFFF800000007FFFFFFFFFFFFFFFDE737D56D38BCF4279DCE5617E3192A8
 
 _HEADER = "<4sHHIII"
+_MAX_KEYS = 48
+_MAX_KEY_CHARS = 32
 
 # Kinds of manifest values. For TEXT and BYTES the limits are lengths, for UINT values; a REAL is a finite float32.
 _TEXT = 0
@@ -201,26 +203,25 @@ class Manifest:
 def parse_manifest(data: bytes) -> Manifest:
     """The manifest in `data`; raises ArtifactError(BAD_FORMAT).
 
-    Keys this version does not know are ignored (a publisher who needs one understood raises min_contract), but there
-    is only one encoding of a manifest: ascending keys, none twice, so that no two readers see different values.
+    Keys this version does not know are ignored (a publisher who needs one understood raises min_contract). Keys come
+    in ascending order, so that none comes twice and no two readers see different values.
     """
     if len(data) > MAX_MANIFEST_BYTES:
         raise ArtifactError(wire.REASON_BAD_FORMAT, "manifest of %d bytes" % len(data))
+    fields: "dict[str, Any]" = {}
+    last = ""
     try:
-        if msgpack.Reader(data).peek() != msgpack.MAP:
-            raise ArtifactError(wire.REASON_BAD_FORMAT, "manifest is not a map")
-        fields: "dict[str, Any]" = msgpack.unpack(data, 1)
+        reader = msgpack.Reader(data)
+        for _ in range(reader.take_map(1, _MAX_KEYS)):
+            key = reader.take_str(1, _MAX_KEY_CHARS)
+            if key <= last:
+                raise ArtifactError(wire.REASON_BAD_FORMAT, "manifest key " + key)
+            last = key
+            fields[key] = reader.take(0)
+        reader.finish()
     except wire.WireError as error:
         raise ArtifactError(wire.REASON_BAD_FORMAT, "manifest " + str(error))
-    if _canonical(fields) != data:
-        raise ArtifactError(wire.REASON_BAD_FORMAT, "manifest is not canonical")
     return Manifest(fields)
-
-
-def encode_manifest(fields: "dict[str, Any]") -> bytes:
-    """The canonical bytes of a manifest; raises ArtifactError(BAD_FORMAT) for one no board would take."""
-    Manifest(fields)
-    return _canonical(fields)
 
 
 class Target:
@@ -327,23 +328,6 @@ def valid_version(version: str) -> bool:
 
 def _only(text: str, allowed: str) -> bool:
     return len(text) > 0 and all(c in allowed for c in text)
-
-
-def _canonical(fields: "dict[str, Any]") -> bytes:
-    """The one encoding: ascending keys, floats in single precision."""
-    packer = msgpack.Packer(bytearray(MAX_MANIFEST_BYTES))
-    try:
-        packer.put_map(len(fields))
-        for key in sorted(fields):
-            packer.put_str(key)
-            value = fields[key]
-            if isinstance(value, float):
-                packer.put_f32(value)
-            else:
-                packer.put(value, 0)
-    except wire.WireError as error:
-        raise ArtifactError(wire.REASON_BAD_FORMAT, "manifest " + str(error))
-    return bytes(packer.view())
 
 
 def _check_fields(fields: "dict[str, Any]") -> None:

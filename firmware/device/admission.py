@@ -16,28 +16,11 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from device.files import Files
+    from device.trust import Policy
     from device.update_record import Offer
 
 
-class Policy:
-    """What a board accepts.
-
-    arch, abi (major * 256 + minor), formats (FORMAT_* bits) and schema_hash are the board's own; trusted: {key id: x
-    || y}, see trusted_keys(); revoked: key ids no longer accepted, whatever `trusted` says.
-    """
-
-    def __init__(
-        self, arch: str, abi: int, formats: int, schema_hash: bytes, trusted: dict, revoked: tuple = ()
-    ) -> None:
-        self.arch = arch
-        self.abi = abi
-        self.formats = formats
-        self.schema_hash = schema_hash
-        self.trusted = trusted
-        self.revoked = revoked
-
-
-def check_head(data: "bytes | memoryview", offer: "Offer", policy: Policy, sequence: int, now_s: int) -> tuple:
+def check_head(data: "bytes | memoryview", offer: "Offer", policy: "Policy", sequence: int, now_s: int) -> tuple:
     """(Head, Manifest) of the artifact that begins with `data`, if the board may install it; else ArtifactError.
 
     sequence: the lowest it may have; now_s: unix time in seconds, 0 when not known. Nothing of the manifest
@@ -46,11 +29,7 @@ def check_head(data: "bytes | memoryview", offer: "Offer", policy: Policy, seque
     head = artifact.Head(data)
     if head.header.size != offer.size:
         raise ArtifactError(wire.REASON_CUT, "%d bytes, not %d" % (head.header.size, offer.size))
-    if head.key_id in policy.revoked:
-        raise ArtifactError(wire.REASON_REVOKED_KEY, head.key_id.hex())
-    key = policy.trusted.get(head.key_id)
-    if key is None:
-        raise ArtifactError(wire.REASON_UNKNOWN_KEY, head.key_id.hex())
+    key = _trusted_key(head.key_id, policy)
     if not signature.verify(head.digest, head.signature, key):
         raise ArtifactError(wire.REASON_BAD_SIGNATURE)
     manifest = head.manifest()
@@ -69,7 +48,7 @@ def check_head(data: "bytes | memoryview", offer: "Offer", policy: Policy, seque
 
 
 def check_flash(
-    fs: "Files", places: slots.Slots, slot: int, offer: "Offer", policy: Policy, now_s: int
+    fs: "Files", places: slots.Slots, slot: int, offer: "Offer", policy: "Policy", now_s: int
 ) -> artifact.Manifest:
     """The Manifest of the artifact that lies in `slot`, every byte of it checked; raises ArtifactError, OSError."""
     whole = sha256()
@@ -133,14 +112,18 @@ def _head_bytes(f: "BinaryIO") -> int:
         raise ArtifactError(wire.REASON_BAD_DIGEST, "header on flash")
 
 
-def trusted_keys(config: dict) -> dict:
-    """{key id: x || y} of config["trusted_keys"], {hex: hex}, without those whose id is not their own digest."""
-    keys = {}
-    for name, public in config.items():
-        try:
-            key = bytes.fromhex(public)
-        except ValueError:
-            continue
-        if len(key) == 64 and artifact.key_id(key).hex() == name:
-            keys[artifact.key_id(key)] = key
-    return keys
+def _trusted_key(key_id: bytes, policy: "Policy") -> bytes:
+    """x || y of the key an artifact names; a key whose id is not its own digest is nobody's."""
+    name = key_id.hex()
+    if name in policy.revoked:
+        raise ArtifactError(wire.REASON_REVOKED_KEY, name)
+    public = policy.trusted.get(name)
+    if public is None:
+        raise ArtifactError(wire.REASON_UNKNOWN_KEY, name)
+    try:
+        key = bytes.fromhex(public)
+    except ValueError:
+        key = b""
+    if artifact.key_id(key) != key_id:
+        raise ArtifactError(wire.REASON_UNKNOWN_KEY, name + " in the configuration")
+    return key

@@ -32,7 +32,6 @@ eight sessions is taken back too, since nobody can help a board that is silent.
 Reports are made at least once: the record says that one is due until it is in the outbox.
 """
 
-import errno
 import gc
 
 from micropython import const
@@ -70,9 +69,10 @@ from device.update_record import Offer, UpdateRecord
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from contract.artifact import Manifest
-    from device.admission import Policy
     from device.files import Files
+    from device.trust import Policy
 
+_ENOSPC = const(28)  # the errno module of MicroPython leaves it out
 _MAX_BEGINNINGS = const(3)
 _MAX_STEPS = const(16)
 _MAX_STALLS = const(20)
@@ -94,7 +94,7 @@ _ENDED = (UPDATE_COMMIT, UPDATE_ROLLBACK, UPDATE_REFUSED)
 class Updater:
     """Takes the model the cloud wants, and decides at each boot which one runs.
 
-    fs: see files.Files, root: the board's flash; policy: admission.Policy; send(state, reason, name, version, sha8,
+    fs: see files.Files, root: the board's flash; policy: trust.Policy; send(state, reason, name, version, sha8,
     progress_bytes, detail) puts an UPDATE record into the outbox before it returns.
 
     The caller's order: start() and load() at boot, end_wake() before sleep; in a session on_want(), next_fetch() and
@@ -172,8 +172,9 @@ class Updater:
             return
         if not clean:
             self._count_bad_end("%d wakes ended badly")
-        elif self._slots.clean < _TRIAL_CLEAN_WAKES:
-            self._slots.count_clean()
+        else:
+            if self._slots.clean < _TRIAL_CLEAN_WAKES:
+                self._slots.count_clean()
             self._commit_when_due()
 
     # A session
@@ -247,9 +248,10 @@ class Updater:
     def end_session(self, reached: bool) -> None:
         """After each session and each failed try for one; `reached`: the cloud acknowledged something."""
         self._newest_want = 0  # a version nobody signed must not lock out all later ones
-        if self._on_trial and self._slots.trial and not self._slots.contacted:
-            self._slots.count_contact(reached)
-            if self._slots.silent >= _TRIAL_SILENT_SESSIONS:
+        if self._on_trial and self._slots.trial:
+            if not self._slots.contacted:
+                self._slots.count_contact(reached)
+            if self._slots.silent >= _TRIAL_SILENT_SESSIONS and not self._slots.contacted:
                 self._roll_back("%d sessions without an answer" % self._slots.silent)
             else:
                 self._commit_when_due()
@@ -447,7 +449,7 @@ class Updater:
         except (self._admission.ArtifactError, detector.DetectorError) as e:
             self._refuse(e.code, e.detail)
         except OSError as e:
-            self._refuse(REASON_NO_SPACE if e.errno == errno.ENOSPC else REASON_FLASH, str(e))
+            self._refuse(REASON_NO_SPACE if e.errno == _ENOSPC else REASON_FLASH, str(e))
         gc.collect()
 
     # No wake without an update needs the container format or elliptic curves: they are imported when it does.

