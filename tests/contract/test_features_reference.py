@@ -34,9 +34,8 @@ def test_features_are_near_their_definitions_over_the_real_numbers(window):
         }  # fmt: skip
         for token, value in expected.items():
             rough = {"be1-2": 0.02, "kurt": 0.1, "crest": 0.01}.get(token, ACCURACY)
-            floor = {"be1-2": 4 * math.sqrt(spectrum[1:3].max()) + 4, "kurt": 16, "var": 2 * spread / 16}.get(
-                token, 1.01
-            )
+            unit = 4 * math.sqrt(spectrum[1:3].max()) + 4
+            floor = {"be1-2": unit, "kurt": 16, "var": 2 * spread / 16}.get(token, 1.01)
             assert got["x." + token] == pytest.approx(value, rel=rough, abs=floor), token
 
 
@@ -93,7 +92,7 @@ def test_no_intermediate_value_leaves_31_bits(window, monkeypatch):
         [-top] * (window // 2) + [top] * (window - window // 2),
         [0] * (window - 1) + [1],
         [0] * (window - 1) + [top],
-        [int(round(32767 * math.cos(2 * math.pi * i / window))) for i in range(window)],
+        [round(32767 * math.cos(2 * math.pi * i / window)) for i in range(window)],
         rng.integers(-32767, 32768, size=window).tolist(),
         rng.integers(-2, 3, size=window).tolist(),
     ]
