@@ -1,5 +1,9 @@
 """Composition root: makes the parts of this board and runs one wake. The only file with pin numbers."""
 
+# ruff: noqa: E402
+# Collecting between imports keeps the heap in one piece: what each leaves behind would lie between what stays. Without
+# it the largest free piece after the imports is too small for a session's buffer.
+
 import gc
 import sys
 
@@ -15,15 +19,21 @@ else:
 from contract.features import Features
 from contract.wire import FORMAT_NATIVE
 from device import cycle
+
+gc.collect()
 from device.config import Config
 from device.files import Files
 from device.health import Health
 from device.journal import Journal
+
+gc.collect()
 from device.link import Link
 from device.outbox import Outbox
 from device.rtc_state import RtcState
 from device.sampler import Sampler
 from device.sensors import open_sensor
+
+gc.collect()
 from device.sync import sync
 from device.trust import Policy
 from device.update import Updater
@@ -53,6 +63,7 @@ def make_parts() -> cycle.Parts:
         journal=journal,
         health=Health(board, state, config.log),
         link=Link(board, Files, config.device, config.broker),
+        trust=policy,
         updater=Updater(Files, port.ROOT, policy, journal.update),
         open_sampler=lambda: Sampler(open_sensor(config.sensor, Files, port.ROOT), features),
         sync=sync,

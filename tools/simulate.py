@@ -7,27 +7,24 @@ tools/provision.py); a process killed at any point is a board that lost its powe
 
 import asyncio
 import contextlib
-import hashlib
+import importlib.util
 import json
-import os
-import resource
-import shutil
 import signal
 import subprocess
-import tempfile
+import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
 
 from contract import wire
-from tools import firmware, umqtt
+from tools import rom
 
-HEAP = "96k"
+HEAP = "192k"  # of 64-bit words, names included: firmware/DESIGN.md "Memory" says what a chip needs
 WAKE_DEADLINE_S = 60.0  # then the watchdog bites
-_CACHE = firmware.ROOT / "build" / "firmware-host"
-_KEPT_BUILDS = 4
+_SERVER = Path(__file__).with_name("wake_server.py")
 _LOG_TAIL_BYTES = 2000
 
 
@@ -39,6 +36,10 @@ class BoardFailed(Exception):
         self.status = status
         self.log = log
         super().__init__(f"board {device} ended with status {status} instead of deep sleep. Its log ends:\n{log}")
+
+
+class ServerLost(Exception):
+    """The process in which the boards run is gone."""
 
 
 @dataclass(frozen=True)
@@ -69,36 +70,93 @@ class Totals:
         self.by_cause[wake.cause] = self.by_cause.get(wake.cause, 0) + 1
 
 
-def build_firmware() -> Path:
-    """The folder of the firmware compiled for this machine, compiled now unless these very sources were before."""
-    files = firmware.firmware_files(firmware.HOST_ARCH)
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.target.encode() + b"\0" + file.source.read_bytes())
-    target = _CACHE / digest.hexdigest()[:16]
-    if target.is_dir():
-        os.utime(target)
-        return target
-    _CACHE.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=_CACHE) as work:
-        built = Path(work) / "firmware"
-        firmware.build(built, firmware.HOST_ARCH)
-        try:
-            built.rename(target)
-        except OSError:  # somebody else was faster
-            if not target.is_dir():
-                raise
-    for old in sorted(_CACHE.iterdir(), key=lambda path: path.stat().st_mtime)[:-_KEPT_BUILDS]:
-        shutil.rmtree(old, ignore_errors=True)
-    return target
+class WakeServer:
+    """The process of tools/wake_server.py, and at most `parallel` boards awake in it at once.
+
+    More of them than cores make every wake look long. Use as an async context manager.
+    """
+
+    def __init__(self, parallel: int = 8) -> None:
+        self._free = asyncio.Semaphore(parallel)
+        self._process: asyncio.subprocess.Process | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._running: dict[int, asyncio.Future[Ended]] = {}
+        self._last = 0
+
+    async def __aenter__(self) -> "WakeServer":
+        image = str(rom.build_firmware() / "rom")
+        module = importlib.util.find_spec("micropython_module")
+        if module is None or module.origin is None:
+            raise FileNotFoundError("MicroPython is not in this environment; run `make setup`")
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-I", "-S", str(_SERVER), image, str(Path(module.origin).parent)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self._reading = asyncio.create_task(self._read_reports(self._process))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        assert self._reading is not None
+        self._process.stdin.close()
+        await self._process.wait()
+        await self._reading
+
+    async def wake(self, folder: Path, heap: str, on_begin: Callable[[int], None]) -> "Ended":
+        """Run one wake of the board in `folder` to its end; on_begin gets the number to kill it by.
+
+        It is killed after WAKE_DEADLINE_S, and when this call is cancelled. Raises ServerLost.
+        """
+        async with self._free:
+            self._last += 1
+            number = self._last
+            ended = asyncio.get_running_loop().create_future()
+            self._running[number] = ended
+            began = time.monotonic()
+            self._order({"id": number, "folder": str(folder), "heap": heap})
+            on_begin(number)
+            try:
+                result = await asyncio.wait_for(asyncio.shield(ended), WAKE_DEADLINE_S)
+            except (TimeoutError, asyncio.CancelledError) as why:
+                self.kill(number)
+                if isinstance(why, asyncio.CancelledError):
+                    raise
+                result = await ended
+            return result._replace(wall_s=time.monotonic() - began)
+
+    def kill(self, number: int) -> None:
+        """End a running wake where it is."""
+        if number in self._running:
+            self._order({"kill": number})
+
+    def _order(self, order: dict[str, Any]) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(order).encode() + b"\n")
+
+    async def _read_reports(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None
+        while line := await process.stdout.readline():
+            report = json.loads(line)
+            ended = self._running.pop(report["id"])
+            if not ended.done():
+                ended.set_result(Ended(report["status"], report["cpu_s"], 0.0))
+        for ended in self._running.values():
+            if not ended.done():
+                ended.set_exception(ServerLost("the process that runs simulated boards ended; see its messages above"))
 
 
-class Places:
-    """Room for `count` boards to be awake at once: more of them than cores make every wake look long."""
+class Ended(NamedTuple):
+    """How a board's process ended: exit status, negative for a signal, and what it took."""
 
-    def __init__(self, count: int) -> None:
-        self.free = asyncio.Semaphore(count)
-        self.pool = ThreadPoolExecutor(max_workers=count, thread_name_prefix="board")
+    status: int
+    cpu_s: float
+    wall_s: float
 
 
 class SimulatedBoard:
@@ -110,7 +168,7 @@ class SimulatedBoard:
     def __init__(
         self,
         folder: Path,
-        places: "Places",
+        server: WakeServer,
         speed: float = 1.0,
         on_wake: Callable[["SimulatedBoard", Wake], None] | None = None,
         heap: str = HEAP,
@@ -119,11 +177,11 @@ class SimulatedBoard:
         self.device = str(json.loads((folder / "flash" / "config.json").read_text())["device"])
         self.totals = Totals()
         self.last: Wake | None = None
-        self._places = places
+        self._server = server
         self._speed = speed
         self._on_wake = on_wake
-        self._command = [firmware.program("micropython"), "-X", f"heapsize={heap}", str(build_firmware() / "main.py")]
-        self._process: subprocess.Popen[bytes] | None = None
+        self._heap = heap
+        self._running: int | None = None
         self._called = asyncio.Event()
         self._cause: int | None = None
 
@@ -146,20 +204,18 @@ class SimulatedBoard:
         A process over WAKE_DEADLINE_S is killed, and the next wake is the watchdog's. Raises BoardFailed.
         """
         before = self._read_wake()
-        async with self._places.free:
-            began = time.monotonic()
-            status, usage = await self._finish(self._start())
-            wall_s = time.monotonic() - began
+        ended = await self._server.wake(self.folder, self._heap, self._note_begin)
+        self._running = None
         after = self._read_wake()
-        if status == -signal.SIGKILL:
-            if wall_s >= WAKE_DEADLINE_S:
+        if ended.status == -signal.SIGKILL:
+            if ended.wall_s >= WAKE_DEADLINE_S:
                 self.totals.hangs += 1
-                self._write_wake({**before, "cause": wire.WAKE_WATCHDOG, "slept_ms": round(wall_s * 1000)})
+                self._write_wake({**before, "cause": wire.WAKE_WATCHDOG, "slept_ms": round(ended.wall_s * 1000)})
             return None
-        if status != 0 or after.get("n") == before.get("n"):
-            raise BoardFailed(self.device, status, self._log_tail())
+        if ended.status != 0 or after.get("n") == before.get("n"):
+            raise BoardFailed(self.device, ended.status, self._log_tail())
         cause = before.get("cause", wire.WAKE_TIMER) if before else wire.WAKE_COLD
-        wake = Wake(cause, after["clock_ms"], after["sleep_ms"], usage.ru_utime + usage.ru_stime, wall_s)
+        wake = Wake(cause, after["clock_ms"], after["sleep_ms"], ended.cpu_s, ended.wall_s)
         self.last = wake
         self.totals.add(wake)
         if self._on_wake:
@@ -180,8 +236,11 @@ class SimulatedBoard:
 
     def kill(self) -> None:
         """End a running wake where it is."""
-        if self._process is not None:
-            self._process.kill()
+        if self._running is not None:
+            self._server.kill(self._running)
+
+    def _note_begin(self, number: int) -> None:
+        self._running = number
 
     async def _sleep(self) -> None:
         """Pass the time the board asked for, or less when it is called or loses its power meanwhile."""
@@ -198,30 +257,6 @@ class SimulatedBoard:
             slept_ms = min(asked["sleep_ms"], round((time.monotonic() - began) * 1000 * self._speed))
             self._write_wake({**asked, "cause": self._cause, "slept_ms": slept_ms})
             self._cause = None
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        path = os.pathsep.join((str(Path(self._command[-1]).parent), str(umqtt.TARGET), ".frozen"))
-        environment = os.environ | {"EDGEWISE_BOARD_DIR": str(self.folder), "MICROPYPATH": path}
-        with (self.folder / "log.txt").open("ab") as log:
-            self._process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, cwd=self.folder
-            )
-        return self._process
-
-    async def _finish(self, process: subprocess.Popen[bytes]) -> tuple[int, resource.struct_rusage]:
-        """The exit status, negative for a signal, and what the process used; kills it at the deadline or on cancel."""
-        waiting = asyncio.get_running_loop().run_in_executor(self._places.pool, os.wait4, process.pid, 0)
-        try:
-            _, status, usage = await asyncio.wait_for(asyncio.shield(waiting), WAKE_DEADLINE_S)
-        except (TimeoutError, asyncio.CancelledError) as ended:
-            os.kill(process.pid, signal.SIGKILL)
-            _, status, usage = await waiting
-            if isinstance(ended, asyncio.CancelledError):
-                raise
-        finally:
-            self._process = None
-        process.returncode = os.waitstatus_to_exitcode(status)
-        return process.returncode, usage
 
     def _read_wake(self) -> dict[str, int]:
         try:
@@ -246,11 +281,5 @@ async def supervised(
     on_wake: Callable[[SimulatedBoard, Wake], None] | None = None,
 ) -> AsyncGenerator[list[SimulatedBoard]]:
     """The boards of some folders, at most `parallel` of them awake at once; none runs on after the block."""
-    places = Places(parallel)
-    boards = [SimulatedBoard(folder, places, speed, on_wake) for folder in folders]
-    try:
-        yield boards
-    finally:
-        for board in boards:
-            board.kill()
-        places.pool.shutdown()
+    async with WakeServer(parallel) as server:
+        yield [SimulatedBoard(folder, server, speed, on_wake) for folder in folders]

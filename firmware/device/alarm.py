@@ -5,8 +5,9 @@ plus 128 when the last window was calm. A single calm window does not end an ala
 wavers about its threshold sends two records and not one each wake.
 """
 
-from contract.wire import EVENT_ANOMALY, EVENT_CLEARED
 from micropython import const
+
+from contract.wire import EVENT_ANOMALY, EVENT_CLEARED
 
 REPEAT_WAKES = const(60)
 _ONE_CALM = const(0x80)

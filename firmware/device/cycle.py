@@ -7,13 +7,14 @@ sleep is in RTC memory (parts.state) and on flash; nothing else survives.
 import time
 from array import array
 
+from micropython import const
+
 from contract import policy
 from contract.wire import (
     EVENT,
     EVENT_BOOT_LOOP,
     FAULT_CLOCK,
     FAULT_RTC,
-    QUERY,
     READINGS,
     ROUTE_CLOUD,
     ROUTE_DEFER,
@@ -32,7 +33,6 @@ from device.alarm import NOTHING, alarm_after
 from device.detector import SafeModel
 from device.link import RADIO_MS
 from device.sampler import Sampler
-from micropython import const
 
 _SLEPT = (WAKE_TIMER, WAKE_PIN, WAKE_TOUCH, WAKE_ULP)
 _CALLED = (WAKE_PIN, WAKE_TOUCH)  # somebody is at the board: talk to the cloud now

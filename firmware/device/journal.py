@@ -4,9 +4,10 @@ A record's identity is taken and stored in RTC memory before the record leaves i
 a record that was reported stored nor gives two records one identity.
 """
 
+from micropython import const
+
 from contract import delta, frames
 from contract.wire import EVENT, HEALTH, MAX_CHANNELS, QUERY, READINGS, UPDATE
-from micropython import const
 
 _FRAME_BYTES = const(2048)  # the ring's largest frame is 1,552 bytes, an EVENT of 128 features 570
 
@@ -14,7 +15,8 @@ _FRAME_BYTES = const(2048)  # the ring's largest frame is 1,552 bytes, an EVENT 
 class Journal:
     """Records of this board: state is an RtcState, outbox an Outbox, clock a Board.
 
-    `buffer` is where frames are built; others may use it between two calls. `lost` counts records that flash refused; what matters most about them is in the fault count.
+    buffer: where frames are built; others may use it between two calls. waiting: records were noted and not kept yet.
+    written_bytes, lost: handed to flash, and refused by it, since this object was made.
     """
 
     def __init__(self, state: object, outbox: object, clock: object) -> None:
@@ -23,8 +25,8 @@ class Journal:
         self._clock = clock
         self.buffer = bytearray(_FRAME_BYTES)
         self._first = bytearray(5 * MAX_CHANNELS)
-        self.waiting = False  # records were noted and not kept yet
-        self.written_bytes = 0  # handed to flash since this object was made
+        self.waiting = False
+        self.written_bytes = 0
         self.lost = 0
 
     def now_ms(self) -> int:

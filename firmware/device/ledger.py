@@ -1,9 +1,9 @@
 """What the board spends, in microjoule by state, from how long it was in each and what an ESP32 draws there.
 
 Supply 3.3 V. Sources: ESP32 Series Datasheet, "Power Consumption by Power Modes" (modem sleep at 160 MHz 27 to 44 mA,
-deep sleep with RTC timer and RTC memory 10 uA) and "RF Power-Consumption Specifications" (receive 95 to 100 mA, transmit
-180 to 240 mA; a session is mostly the first); W25Q32JV datasheet: a sector erase of 45 ms and 16 page programs of
-0.4 ms, at 25 mA, for 4,096 bytes.
+deep sleep with RTC timer and RTC memory 10 uA) and "RF Power-Consumption Specifications" (receive 95 to 100 mA,
+transmit 180 to 240 mA; a session is mostly the first); W25Q32JV datasheet: a sector erase of 45 ms and 16 page programs
+of 0.4 ms, at 25 mA, for 4,096 bytes.
 """
 
 from micropython import const

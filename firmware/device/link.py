@@ -15,6 +15,7 @@ from contract.wire import (
     KIND_STATE,
     KIND_UP,
     KIND_WANT,
+    MAX_DOWN_BYTES,
     WireError,
     split_topic,
     topic,
@@ -70,6 +71,8 @@ class Link:
         self._began = 0
         self._last_id = 0
         self._unanswered = {}
+        # Early, while the heap is in one piece.
+        self._payload = memoryview(bytearray(MAX_DOWN_BYTES))
 
     @property
     def resumed(self) -> bool:
@@ -95,6 +98,7 @@ class Link:
             self._broker.get("password"),
             _KEEPALIVE_S,
             _WINDOW,
+            self._payload,
             self._sort,
         )
         session.pid = self._last_id

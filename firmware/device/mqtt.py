@@ -48,6 +48,7 @@ class Session(MQTTClient):
         password: str,
         keepalive_s: int,
         window: int,
+        payload: memoryview,
         on_message: object,
     ) -> None:
         super().__init__(client_id, "", 1, user, password, keepalive_s)
@@ -59,7 +60,7 @@ class Session(MQTTClient):
         self.pending = {}
         self.refused = 0
         self._topic = bytearray(_MAX_TOPIC)
-        self._payload = memoryview(bytearray(MAX_DOWN_BYTES))
+        self._payload = payload
         self._pinged_ms = None
 
     def connect(self, clean_session: bool = False) -> None:

@@ -12,7 +12,7 @@ class Sampler:
     """
 
     def __init__(self, sensor: object, features: object) -> None:
-        wanted = [part[2:] for part in features.text.split(";") if part.startswith("c=")][0]
+        wanted = next(part[2:] for part in features.text.split(";") if part.startswith("c="))
         if sensor.channels != wanted:
             raise ConfigError("the sensor gives %s, the schema wants %s" % (sensor.channels, wanted))
         self._sensor = sensor

@@ -16,6 +16,8 @@ and this one sends again has the same identity and the same bytes, so it is stor
 import gc
 import time
 
+from micropython import const
+
 from contract import frames, policy
 from contract.downlink import parse_downlink
 from contract.wire import (
@@ -39,7 +41,6 @@ from contract.wire import (
 )
 from device.errors import LinkError
 from device.link import RADIO_MS
-from micropython import const
 
 _SESSION_MS = const(20000)
 _DOWNLOAD_MS = const(60000)
@@ -171,7 +172,7 @@ class _Talk:
             parts.cause,
             board.battery_mv(),
             parts.config.reported(),
-            [bytes.fromhex(name) for name in parts.config.trusted_keys],
+            parts.trust.key_ids(),
             parts.updater.sequence,
             parts.config.local_version,
         )
@@ -235,7 +236,7 @@ class _Talk:
         state = self._state
         for entry in acks:
             if entry[0] == state.epoch:
-                return any([entry[1 + rank] > state.next_seq[rank] for rank in range(len(STREAMS))])
+                return any(entry[1 + rank] > state.next_seq[rank] for rank in range(len(STREAMS)))
         return False
 
     def _waits_for_what_is_gone(self) -> bool:
@@ -244,7 +245,7 @@ class _Talk:
             return False
         for epoch, *lowest in self._floors():
             entry = self._acked.get(epoch)
-            if entry and any([entry[1 + rank] < lowest[rank] for rank in range(len(STREAMS))]):
+            if entry and any(entry[1 + rank] < lowest[rank] for rank in range(len(STREAMS))):
                 return True
         return False
 
@@ -261,7 +262,9 @@ class _Talk:
             state.base_values = list(state.last_values)
         state.trim(next_seq)
 
-    def _take_want(self, _retained: bool, version: int, settings: dict, model: tuple | None, local_version: int) -> None:
+    def _take_want(
+        self, _retained: bool, version: int, settings: dict, model: tuple | None, local_version: int
+    ) -> None:
         parts = self._parts
         if parts.config.apply(version, settings, local_version):
             self._state.config_version = version
@@ -288,7 +291,7 @@ class _Talk:
                 misses += 1
 
 
-_TAKERS = {ACK: _Talk._take_ack, WANT: _Talk._take_want, CHUNK: _Talk._take_chunk}  # noqa: SLF001 - its own methods
+_TAKERS = {ACK: _Talk._take_ack, WANT: _Talk._take_want, CHUNK: _Talk._take_chunk}
 
 
 def _step_breaker(parts: object, happening: int) -> None:
@@ -311,9 +314,7 @@ def _step_breaker(parts: object, happening: int) -> None:
 
 
 def _next_sync_ms(parts: object, jitter: int) -> int:
-    return policy.next_sync_ms(
-        parts.board.now_ms(), parts.config["sync_interval_ms"], parts.state.battery_band, jitter
-    )
+    return policy.next_sync_ms(parts.board.now_ms(), parts.config["sync_interval_ms"], parts.state.battery_band, jitter)
 
 
 def _next_contact_ms(parts: object) -> int:

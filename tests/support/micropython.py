@@ -7,13 +7,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from tools import firmware, umqtt
-from tools.simulate import HEAP, build_firmware
+from tools import firmware
+from tools.rom import build_firmware
+from tools.simulate import HEAP
 
 
 def environment() -> dict[str, str]:
     """Of a program that imports `device` and `contract`."""
-    return os.environ | {"MICROPYPATH": os.pathsep.join((str(build_firmware()), str(umqtt.fetch()), ".frozen"))}
+    return os.environ | {"MICROPYPATH": os.pathsep.join((str(build_firmware()), ".frozen"))}
 
 
 def command(program: Path, arguments: Any = None, heap: str = HEAP) -> list[str]:

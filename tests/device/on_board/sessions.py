@@ -32,7 +32,9 @@ broker = {"host": args.get("host", "127.0.0.1"), "port": args["port"]}
 broker.update(args.get("login", {}))
 link = Link(Board(), Files, args.get("device", "pump-1"), broker)
 messages = []
-link.on_message = lambda kind, payload, _retained: messages.append([kind, len(payload), payload[0] if len(payload) else -1])
+link.on_message = lambda kind, payload, _retained: messages.append(
+    [kind, len(payload), payload[0] if len(payload) else -1]
+)
 frame = bytearray(args.get("size", 40))
 for session in range(args.get("sessions", 1)):
     messages.clear()
