@@ -15,7 +15,10 @@ COMMANDS = {
     "up": (("cloud.cli:up",), "Run broker, ingest and pages on this machine."),
     "device": (("cloud.cli:device",), "Add, list and show boards."),
     "model": (("model_export.cli:model", "cloud.models.cli:model"), "Train, export, publish, list and show models."),
-    "keys": (("cloud.models.cli:keys",), "Say whose signature counts."),
+    "keys": (
+        ("model_export.keys_cli:keys", "cloud.models.cli:keys"),
+        "Make publisher keys, say whose signature counts.",
+    ),
     "frames": (("cloud.cli:frames",), "Inspect and replay frames that ingest set aside."),
     "board": (("tools.board_cli:board",), "Flash and deploy to a board on a serial port."),
     "demo": (("tools.demo.cli:demo",), "Five simulated boards, two outages, one model update."),
