@@ -7,7 +7,7 @@ a record that was reported stored nor gives two records one identity.
 from micropython import const
 
 from contract import delta, frames
-from contract.wire import EVENT, HEALTH, MAX_CHANNELS, QUERY, READINGS, UPDATE
+from contract.wire import EVENT, HEALTH, MAX_CHANNELS, QUERY, READINGS, STREAMS, UPDATE
 
 _FRAME_BYTES = const(2048)  # the ring's largest frame is 1,552 bytes, an EVENT of 128 features 570
 
@@ -121,9 +121,11 @@ class Journal:
         return frames.readings(self.buffer, epoch, seq, t_ms, rows, cols, base, self._first[:end], body)
 
     def _identity(self, stream: int) -> tuple:
-        return self.now_ms(), self._state.take_seq(stream)
+        # Only looked at: a frame that finds no memory must not leave a hole, which the cloud would count as a drop.
+        return self.now_ms(), self._state.next_seq[STREAMS.index(stream)]
 
     def _note(self, stream: int, seq: int, t_ms: int, frame: memoryview, ttl_ms: int = 0) -> None:
+        self._state.take_seq(stream)
         self._outbox.append(stream, self._state.epoch, seq, 1, t_ms, frame, ttl_ms)
         self.written_bytes += len(frame)
         self.waiting = True

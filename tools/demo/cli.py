@@ -16,6 +16,8 @@ from tools.demo import audit, report, stage, story
 from tools.micropython_source import source_dir
 from tools.simulate import BoardFailed
 
+_TABLE_WIDTH = 150
+
 
 @click.command()
 @click.option("--keep", is_flag=True, help="Leave the server and its page running at the end, until Ctrl-C.")
@@ -35,13 +37,14 @@ def demo(keep: bool, folder: Path | None, as_json: bool) -> None:
     began = time.monotonic()
 
     def say(text: str) -> None:
-        console.print(f"[dim]{time.monotonic() - began:5.1f} s[/dim]  {text}", highlight=False)
+        console.print(f"[dim]{time.monotonic() - began:5.1f} s[/dim]  {text}", highlight=False, soft_wrap=True)
 
     async def at_end(up: stage.Server, outcomes: list[report.Outcome]) -> None:
         if as_json:
             click.echo(json.dumps(report.plain(outcomes, time.monotonic() - began)))
         else:
-            Console().print(report.table(outcomes))
+            # Into a file or a pipe the table keeps its width: a line per board.
+            Console(width=None if sys.stdout.isatty() else _TABLE_WIDTH).print(report.table(outcomes))
         say("every record is stored once" if all(o.sound for o in outcomes) else "see the lines in red")
         if keep:
             say(f"the page stays open at {up.http} until Ctrl-C")
