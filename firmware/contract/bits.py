@@ -10,6 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     Buffer = bytes | bytearray | memoryview
 
+MAX_K = 13  # greatest Golomb parameter
 UNARY = 4  # Golomb quotients below are unary; from here on the quotient grows as Exp-Golomb
 _MAX_TAIL = 36  # bits of a quotient: no residual of 48-bit times or int32 channels needs more
 _MAX_SIZED = 50
@@ -50,7 +51,7 @@ class BitWriter:
             self.put(value, width - 1)
 
     def put_golomb(self, z: int, k: int) -> None:
-        """A number >= 0 of at most 32 bits, as its quotient by 2**k and its low k bits; k is at most 14."""
+        """A number >= 0 of at most 32 bits, as its quotient by 2**k and its low k bits; k is at most MAX_K."""
         quotient = z >> k
         if quotient < UNARY:
             self.put((1 << quotient + 1) - 2 << k | z & (1 << k) - 1, quotient + 1 + k)
@@ -67,6 +68,12 @@ class BitWriter:
         if self.count:
             self.put(0, 8 - self.count)
         return self.pos
+
+
+def golomb_bits(z: int, k: int) -> int:
+    """How many bits BitWriter.put_golomb writes."""
+    quotient = z >> k
+    return k + 1 + (quotient if quotient < UNARY else UNARY - 2 + 2 * bit_length(quotient - UNARY + 1))
 
 
 class BitReader:
@@ -96,8 +103,17 @@ class BitReader:
             raise WireError(BAD_BODY, "a number of %d bits" % width)
         return 1 << width - 1 | self.take(width - 1) if width else 0
 
+    def take_golomb(self, k: int) -> int:
+        """What BitWriter.put_golomb wrote."""
+        quotient = 0
+        while quotient < UNARY and self.take(1):
+            quotient += 1
+        if quotient == UNARY:
+            quotient = self._tail()
+        return quotient << k | self.take(k)
+
     def golomb(self, count: int, k: int) -> "list[int]":
-        """`count` signed residuals. The state is kept in locals: this loop is most of the decoder's time."""
+        """`count` times unzigzag(take_golomb(k)), with the state in locals: this loop is most of a decoder's time."""
         body = self.body
         end = len(body)
         pos, acc, bits = self.pos, self.acc, self.count

@@ -6,8 +6,9 @@ relative to the first row. Only `first` depends on the base, so one form is turn
 `body`, and a frame keeps its boundaries and its body for life.
 
 In `body` each column, the times first, is a bit string: which predictor, a common step, then what the prediction
-missed, as Golomb-Rice codes whose tail grows as Exp-Golomb (one jump costs some 30 bits and spoils nothing) or as
-plain bits. The format, bit by bit, is section 6 of PROTOCOL.md; why these predictors is in DESIGN.md beside it.
+missed. That is Golomb-Rice codes whose tail grows as Exp-Golomb (one jump costs some 30 bits and spoils nothing), or
+runs of zeros with something between them, or plain bits. Every bit is described in section 6 of PROTOCOL.md; why these
+predictors is in DESIGN.md beside it.
 
 The decoder believes nothing: every malformed input is WireError(BAD_BODY), in time and memory bounded by
 rows times cols.
@@ -15,7 +16,7 @@ rows times cols.
 
 from array import array
 
-from contract.bits import BitReader, put_varint, take_varint, unzigzag, zigzag
+from contract.bits import MAX_K, BitReader, put_varint, take_varint, unzigzag, zigzag
 from contract.wire import BAD_BODY, BAD_RANGE, MAX_CHANNELS, MAX_ROWS, MAX_TIME_MS, WireError
 
 TYPE_CHECKING = False
@@ -33,7 +34,10 @@ SMOOTH = 4  # 4, 5, 6: r = running mean (weight 1/2, 1/4, 1/8 for the last r) + 
 LINE = 7  # r = last r + ref, no residuals at all
 
 SHIFTS = (0, 0, 0, 0, 1, 2, 3, 0)  # of the running mean, by predictor; a shift of 0 is the last value itself
-PLAIN = 15  # in place of the Golomb parameter: residuals as plain bits
+# In place of the Golomb parameter:
+SPARSE = 14  # residuals as runs of zeros and what lies between them
+PLAIN = 15  # residuals as plain bits
+RUN_BITS = 3  # of the Golomb parameter of the runs
 MAX_PLAIN_BITS = 32
 _INT32 = 0x7FFFFFFF
 
@@ -131,17 +135,37 @@ def _column(reader: BitReader, count: int) -> "list[int]":
             raise WireError(BAD_BODY, "a step of %d" % step)
     k = reader.take(4)
     ref = unzigzag(reader.take_sized()) if predictor in (LEVEL, TREND) else 0
-    if k != PLAIN:
-        residuals = reader.golomb(count, k)
-    elif predictor in (LEVEL, TREND):
+    if k == PLAIN:
+        if predictor not in (LEVEL, TREND):
+            raise WireError(BAD_BODY, "plain residuals without a reference")
         width = reader.take(6)
         if width > MAX_PLAIN_BITS:
             raise WireError(BAD_BODY, "residuals of %d bits" % width)
         residuals = [reader.take(width) for _ in range(count)]
+    elif k == SPARSE:
+        residuals = _sparse(reader, count)
     else:
-        raise WireError(BAD_BODY, "plain residuals without a reference")
+        residuals = reader.golomb(count, k)
     reader.check_end()
     return _undo(predictor, ref, step, residuals)
+
+
+def _sparse(reader: BitReader, count: int) -> "list[int]":
+    """`count` residuals, most of them 0."""
+    run_k = reader.take(RUN_BITS)
+    k = reader.take(4)
+    if k > MAX_K:
+        raise WireError(BAD_BODY, "a Golomb parameter of %d" % k)
+    residuals = [0] * count
+    at = reader.take_golomb(run_k)
+    while at < count:
+        residuals[at] = unzigzag(reader.take_golomb(k) + 1)
+        at += 1
+        if at < count:
+            at += reader.take_golomb(run_k)
+    if at > count:
+        raise WireError(BAD_BODY, "a run of zeros beyond the last row")
+    return residuals
 
 
 def _undo(predictor: int, ref: int, step: int, residuals: "list[int]") -> "list[int]":

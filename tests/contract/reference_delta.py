@@ -9,7 +9,7 @@ class Bits:
 
     def __init__(self, data: bytes) -> None:
         self.text = "".join(f"{byte:08b}" for byte in data)
-        self.met = set[int]()  # predictors of the columns read, and 15 for plain bits
+        self.met = set[int]()  # predictors of the columns read, and 14 for sparse residuals, 15 for plain ones
 
     def number(self, width: int) -> int:
         assert len(self.text) >= width, "cut"
@@ -65,6 +65,15 @@ def column(bits: Bits, count: int) -> list[int]:
         bits.met.add(k)
         width = bits.number(6)
         misses = [bits.number(width) for _ in range(count)]
+    elif k == 14:
+        bits.met.add(k)
+        run_k, move_k = bits.number(3), bits.number(4)
+        misses = list[int]()
+        while len(misses) < count:
+            misses += [0] * bits.golomb(run_k)
+            if len(misses) < count:
+                misses.append(signed(bits.golomb(move_k) + 1))
+        assert len(misses) == count
     else:
         misses = [signed(bits.golomb(k)) for _ in range(count)]
     rows = [0]

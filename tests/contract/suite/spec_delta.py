@@ -149,6 +149,7 @@ def test_batches_outside_the_limits_are_refused():
     out = bytearray(64)
     refused(BAD_RANGE, encoder.body, [0], [1], 0, 1, out)
     refused(BAD_RANGE, encoder.body, [0] * 241, [1] * 241, MAX_ROWS + 1, 1, out)
+    refused(BAD_RANGE, delta_encoder.Encoder(2).body, [0] * 3, [1] * 3, 3, 1, out)
     refused(BAD_RANGE, encoder.body, [0], [1] * 17, 1, 17, out)
     refused(BAD_RANGE, encoder.body, [5, 4], [1, 1], 2, 1, out)
     refused(BAD_RANGE, encoder.body, [0, 1 << 32], [1, 1], 2, 1, out)
