@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator
 from sklearn.cluster import KMeans
-from sklearn.covariance import EllipticEnvelope
+from sklearn.covariance import EllipticEnvelope, LedoitWolf
 from sklearn.decomposition import PCA
 from sklearn.ensemble import ExtraTreesClassifier, IsolationForest, RandomForestClassifier
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
@@ -42,6 +42,7 @@ CLASSES: dict[str, type] = {
         IsolationForest,
         KMeans,
         LabelBinarizer,
+        LedoitWolf,
         MinMaxScaler,
         MLPRegressor,
         NearestNeighbors,

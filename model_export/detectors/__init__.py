@@ -6,6 +6,7 @@ from model_export.detectors.autoencoder import Autoencoder
 from model_export.detectors.base import Detector
 from model_export.detectors.elliptic import Elliptic
 from model_export.detectors.forest import ExtraTrees, Forest, Isolation, Tree
+from model_export.detectors.ledoit_wolf import Gaussian
 from model_export.detectors.mixture import BayesianMixture, Mixture
 from model_export.detectors.nearest import Centres, Neighbours
 from model_export.detectors.scaling import split
@@ -15,6 +16,7 @@ from model_export.errors import ModelError
 
 _ALL: tuple[Detector, ...] = (
     Elliptic(),
+    Gaussian(),
     Mixture(),
     BayesianMixture(),
     Isolation(),
