@@ -1,4 +1,4 @@
-"""What must hold before an artifact may be installed, checked on the first chunk and again on what lies on flash.
+"""What must hold before an artifact may be installed: of the offer, of its first piece, and of what lies on flash.
 
 Imported only while an update is under way: a wake has no use for the container format or for elliptic curves.
 """
@@ -18,6 +18,29 @@ if TYPE_CHECKING:
     from device.files import Files
     from device.trust import Policy
     from device.update_record import Offer
+
+
+_RESERVE_BYTES = 16384  # of flash, left to the outbox and the records
+
+
+def check_offer(fs: "Files", root: str, places: slots.Slots, offer: "Offer", policy: "Policy") -> None:
+    """Refuses, before anything is fetched, what could not be installed anyway; raises ArtifactError, OSError.
+
+    All of it is asked again of the manifest, which is signed; the offer is not.
+    """
+    if offer.sha8 in places.known_bad:
+        raise ArtifactError(wire.REASON_KNOWN_BAD)
+    if not offer.format & policy.formats or offer.format not in wire.FORMAT_NAMES:
+        raise ArtifactError(wire.REASON_WRONG_FORMAT)
+    if offer.arch not in (policy.arch, artifact.ANY_ARCH):
+        raise ArtifactError(wire.REASON_WRONG_ARCH, offer.arch)
+    lowest = places.lowest(offer.sha256)
+    if offer.sequence < lowest:
+        raise ArtifactError(wire.REASON_OLD_SEQUENCE, "%d, at least %d" % (offer.sequence, lowest))
+    if not places.holds(offer.sha256):
+        room = _room(fs, root, places)
+        if room < offer.size:
+            raise ArtifactError(wire.REASON_NO_SPACE, "%d bytes free" % room)
 
 
 def check_head(data: "bytes | memoryview", offer: "Offer", policy: "Policy", sequence: int, now_s: int) -> tuple:
@@ -100,6 +123,17 @@ def golden_vectors(
         for _ in range(manifest.golden_count):
             f.readinto(row)
             yield features, artifact.golden_into(row, features)
+
+
+def _room(fs: "Files", root: str, places: slots.Slots) -> int:
+    """Bytes an artifact may take: what is free, and what the spare slot holds, less the reserve."""
+    status = fs.statvfs(root)
+    folder = places.folder(places.spare())
+    try:
+        held = sum([slots.file_size(fs, folder + "/" + entry[0]) for entry in fs.ilistdir(folder)])
+    except OSError:  # no such folder yet
+        held = 0
+    return status[1] * status[4] + held - _RESERVE_BYTES
 
 
 def _head_bytes(f: "BinaryIO") -> int:

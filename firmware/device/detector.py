@@ -132,6 +132,11 @@ def load(slots: "Slots", slot: int, model: "Installed", schema_hash: bytes, rech
     return Detector(model, score)
 
 
+def unload(slots: "Slots", slot: int) -> None:
+    """Lets go of the payload of a slot, which may have been loaded for its self-test only."""
+    sys.modules.pop(slots.module_name(slot), None)
+
+
 def _import(folder: str, name: str) -> object:
     sys.modules.pop(name, None)  # an older model of this slot
     sys.path.insert(0, folder)

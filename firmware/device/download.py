@@ -3,14 +3,13 @@
 from contract.artifact import ArtifactError
 from contract.wire import MAX_CHUNK_BYTES
 from device import admission
+from device.slots import file_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from device.files import Files
     from device.slots import Slots
     from device.update_record import UpdateRecord
-
-RESERVE_BYTES = 16384  # left to the outbox and the records
 
 
 class Download:
@@ -64,22 +63,3 @@ class Download:
     def _append(self, path: str, data: "bytes | memoryview") -> None:
         with self._fs.open(path, "ab") as f:
             f.write(data)
-
-
-def room(fs: "Files", root: str, places: "Slots") -> int:
-    """Bytes an artifact may take: what is free, and what the spare slot holds, less the reserve."""
-    status = fs.statvfs(root)
-    folder = places.folder(places.spare())
-    try:
-        held = sum([file_size(fs, folder + "/" + entry[0]) for entry in fs.ilistdir(folder)])
-    except OSError:  # no such folder yet
-        held = 0
-    return status[1] * status[4] + held - RESERVE_BYTES
-
-
-def file_size(fs: "Files", path: str) -> int:
-    """Bytes of a file, 0 when it is not there."""
-    try:
-        return fs.stat(path)[6]
-    except OSError:
-        return 0

@@ -277,6 +277,14 @@ def feed(f: "BinaryIO", *hashers: object) -> None:
             hasher.update(view[:count])
 
 
+def file_size(fs: "Files", path: str) -> int:
+    """Bytes of a file, 0 when it is not there."""
+    try:
+        return fs.stat(path)[6]
+    except OSError:
+        return 0
+
+
 def _pack_model(model: Installed | None) -> bytes:
     if model is None:
         return bytes(_MODEL_BYTES)

@@ -26,8 +26,8 @@ from an earlier time and flash has lost it.
 
 Bounds. A state begins at most three times for an offer (a boot that dies in VERIFY or SELFTEST counts), an offer enters
 at most 16 states. The trial counts a boot when the one before did not end in deep sleep, before it loads the model:
-three such boots or wakes that end in an error take the model back. A model that runs but never reaches the cloud in
-eight sessions is taken back too, since nobody can help a board that is silent.
+three such boots or wakes that end in an error take the model back. A model that runs but does not reach the cloud in
+72 sessions is taken back too, since nobody can help a board that is silent.
 
 Reports are made at least once: the record says that one is due until it is in the outbox.
 """
@@ -37,21 +37,17 @@ import gc
 from micropython import const
 
 from contract.wire import (
-    FORMAT_NAMES,
     REASON_BAD_DIGEST,
     REASON_BAD_FORMAT,
     REASON_CUT,
     REASON_FLASH,
-    REASON_KNOWN_BAD,
+    REASON_LOAD_FAILED,
     REASON_NO_SPACE,
     REASON_NOT_SERVED,
     REASON_OK,
-    REASON_OLD_SEQUENCE,
     REASON_SELFTEST_FAILED,
     REASON_STALE_OFFER,
     REASON_TRIAL_FAILED,
-    REASON_WRONG_ARCH,
-    REASON_WRONG_FORMAT,
     UPDATE_ARM,
     UPDATE_COMMIT,
     UPDATE_DOWNLOAD,
@@ -78,7 +74,7 @@ _MAX_STEPS = const(16)
 _MAX_STALLS = const(20)
 _TRIAL_CLEAN_WAKES = const(3)
 _TRIAL_BAD_ENDS = const(3)
-_TRIAL_SILENT_SESSIONS = const(8)
+_TRIAL_SILENT_SESSIONS = const(72)  # three days, tried once an hour: longer than most outages last
 
 # What step() does in a state, and the refusal once that has been begun three times.
 _STEPS = {
@@ -292,25 +288,8 @@ class Updater:
 
     def _consider(self, _now_s: int) -> None:
         offer = self._record.offer
-        places = self._slots
-        if offer.sha8 in places.known_bad:
-            self._refuse(REASON_KNOWN_BAD)
-        elif not offer.format & self._policy.formats or offer.format not in FORMAT_NAMES:
-            self._refuse(REASON_WRONG_FORMAT)
-        elif offer.arch not in (self._policy.arch, "any"):
-            self._refuse(REASON_WRONG_ARCH, offer.arch)
-        elif offer.sequence < places.lowest(offer.sha256):
-            self._refuse(REASON_OLD_SEQUENCE, "%d, at least %d" % (offer.sequence, places.lowest(offer.sha256)))
-        elif places.holds(offer.sha256):
-            self._enter(UPDATE_VERIFY)
-        else:
-            from device import download
-
-            room = download.room(self._fs, self._root, self._slots)
-            if room < offer.size:
-                self._refuse(REASON_NO_SPACE, "%d bytes free" % room)
-            else:
-                self._enter(UPDATE_DOWNLOAD)
+        self._admission.check_offer(self._fs, self._root, self._slots, offer, self._policy)
+        self._enter(UPDATE_VERIFY if self._slots.holds(offer.sha256) else UPDATE_DOWNLOAD)
 
     def _take_piece(self, offset: int, data: "bytes | memoryview", now_s: int) -> None:
         record = self._record
@@ -344,6 +323,7 @@ class Updater:
         )
         vectors = self._admission.golden_vectors(self._fs, places, slot, manifest)
         detector.self_test(model, vectors, manifest.tolerance)
+        detector.unload(places, slot)
         self._enter(UPDATE_ARM)
 
     def _arm(self, _now_s: int) -> None:
@@ -450,9 +430,11 @@ class Updater:
             self._refuse(e.code, e.detail)
         except OSError as e:
             self._refuse(REASON_NO_SPACE if e.errno == _ENOSPC else REASON_FLASH, str(e))
+        except MemoryError as e:
+            self._refuse(REASON_LOAD_FAILED, str(e))
         gc.collect()
 
-    # No wake without an update needs the container format or elliptic curves: they are imported when it does.
+    # A wake without an update needs neither the container format nor elliptic curves: they are imported when one does.
 
     @property
     def _admission(self) -> object:

@@ -9,6 +9,7 @@ from contract.wire import (
     REASON_BAD_DIGEST,
     REASON_FLASH,
     REASON_KNOWN_BAD,
+    REASON_LOAD_FAILED,
     REASON_NO_SPACE,
     REASON_NOT_SERVED,
     REASON_OK,
@@ -23,6 +24,7 @@ from contract.wire import (
     UPDATE_ROLLBACK,
     UPDATE_TRIAL,
 )
+from device import admission
 from world import PROBE, ROOT, Board, Cloud, artifact, folder_of, install, pointer, policy, sha8
 
 _BLOCKS = 64
@@ -257,7 +259,7 @@ def check_clean_wakes_without_contact_commit_nothing():
     cloud = _cloud("v2")
     board.wake(cloud)
     cloud.reachable = False
-    for _ in range(7):
+    for _ in range(71):
         board.wake(cloud)
     equal(board.updater.state, UPDATE_TRIAL)
     equal(board.updater.wants_session, True)
@@ -271,8 +273,10 @@ def check_a_model_that_never_reaches_the_cloud_is_taken_back():
     cloud = _cloud("v2")
     board.wake(cloud)
     cloud.reachable = False
-    for _ in range(9):
+    for _ in range(72):
         board.wake(cloud)
+    equal(board.updater.state, UPDATE_ROLLBACK)
+    board.wake(cloud)
     equal(board.outcomes()[-1], (UPDATE_ROLLBACK, REASON_TRIAL_FAILED))
     equal(board.model.sha8, sha8("v1"))
 
@@ -295,6 +299,21 @@ def check_a_board_that_never_sleeps_tries_a_model_too():
             board.model = board.updater.load(False)
     equal(board.updater.state, UPDATE_COMMIT)
     equal(board.model.sha8, sha8("v2"))
+
+
+def check_an_artifact_the_heap_has_no_room_for_is_refused():
+    board = _board()
+
+    def exhausted(*_arguments):
+        raise MemoryError("memory allocation failed")
+
+    check_flash, admission.check_flash = admission.check_flash, exhausted
+    try:
+        board.wake(_cloud("v2"))
+    finally:
+        admission.check_flash = check_flash
+    equal(board.outcomes()[-1], (UPDATE_REFUSED, REASON_LOAD_FAILED))
+    equal(board.model.sha8, sha8("v1"))
 
 
 def check_a_boot_that_dies_in_the_self_test_is_not_repeated_for_ever():
