@@ -10,7 +10,6 @@ Nothing is rewritten to acknowledge a record: a segment of which all is done is 
 a drop is counted, and told to the cloud as a floor, whatever is cut.
 """
 
-import errno
 import struct
 
 from micropython import const
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 BUFFER_BYTES = 4096  # records waiting for commit()
 MAX_SEGMENTS = 64  # of all streams together: 256 kB, at most 8,600 records
 HEALTH_SEGMENTS = 2  # the newest 28 to 56 health records say enough, see DESIGN.md
+_ENOSPC = const(28)  # which MicroPython's errno leaves out
 _ENTRY = "<BI"  # rank and epoch before each record in the buffer
 _ENTRY_BYTES = const(5)
 _RANKS = tuple(range(len(STREAMS)))
@@ -215,7 +215,7 @@ class Outbox:
                 batch = batch[len(records) :]
             except OSError as e:
                 self.write_failures += 1
-                if not (e.errno == errno.ENOSPC and self._drop_oldest(rank)):
+                if not (e.errno == _ENOSPC and self._drop_oldest(rank)):
                     refusals += 1
         for epoch, record in batch:
             seq, count = segment.seq_and_count(record)

@@ -2,7 +2,12 @@
 
 from device.rtc_layout import unpack
 
-# Layout 1 had whole tokens, no statistics of the link, no score histogram and no dead-band.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# Layout 1 counted whole tokens and the backoff's doublings, held the trial that update.py now keeps on flash, and had
+# neither statistics of the link nor a score histogram nor a dead-band.
 FIELDS_1 = (
     ("magic", 0, "4s"),
     ("crc", 4, "I"),
@@ -46,13 +51,18 @@ FIELDS_1 = (
 )
 
 
-def migrate(buf: bytearray, layout: int) -> dict | None:
-    """The values of an older layout under the names of FIELDS, None for a layout that is not known.
+_GONE = ("backoff_level", "trial_sha8", "trial_wakes", "trial_contacts", "trial_failures")
 
-    Fields the older layout lacks keep the value they have in fresh memory, 0.
+
+def migrate(buf: bytearray, layout: int) -> "Iterable[tuple] | None":
+    """(name, value) of each field an older layout shares with the present one; None for a layout that is not known.
+
+    What the older layout lacks keeps the value it has in fresh memory, 0.
     """
     if layout != 1:
         return None
-    found = unpack(FIELDS_1, buf)
+    found = dict(unpack(FIELDS_1, buf))
     found["tokens_milli"] = 1000 * found.pop("tokens")
-    return found
+    for name in _GONE:
+        del found[name]
+    return found.items()

@@ -23,11 +23,16 @@ from contract.wire import MAX_U32, READINGS, STREAMS
 from device.records import Record
 from device.rtc_ring import Ring
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 OK = 0
 MIGRATED = 1  # an older layout was read; the next store() writes the present one
 REBUILT = 2  # torn, foreign or empty: a new epoch has begun and every counter is 0
 STATUS_NAMES = ("ok", "migrated", "rebuilt")
 
+_FORM = layout.form_of(layout.FIELDS)
 _READINGS_RANK = STREAMS.index(READINGS)
 
 
@@ -72,13 +77,15 @@ class RtcState:
         """Writes RTC memory, once and whole. When it must be called: see this module's first lines."""
         self.generation = (self.generation + 1) & MAX_U32
         self.stored_ms = self._board.now_ms()
-        buf = self._buf
-        for name, at, form in layout.FIELDS:
+        values = []
+        for name, _, _ in layout.FIELDS:
             value = getattr(self, name)
             if isinstance(value, list):
-                struct.pack_into("<" + form, buf, at, *value)
+                values.extend(value)
             else:
-                struct.pack_into("<" + form, buf, at, value)
+                values.append(value)
+        buf = self._buf
+        struct.pack_into(_FORM, buf, 0, *values)
         struct.pack_into("<I", buf, 4, _crc(buf))
         self._board.rtc_write(buf)
 
@@ -134,16 +141,14 @@ class RtcState:
         """Forgets the frames below a sequence number of this epoch: they are on flash, or acknowledged."""
         self.ring.trim(next_seq)
 
-    def _set(self, found: dict) -> None:
-        for name, _, _ in layout.FIELDS:
-            if name in found:
-                setattr(self, name, found[name])
+    def _set(self, found: "Iterable[tuple]") -> None:
+        for name, value in found:
+            setattr(self, name, value)
         self.magic = layout.MAGIC
         self.layout = layout.LAYOUT
 
     def _rebuild(self, first_epoch: int) -> None:
-        for i in range(layout.RTC_BYTES):
-            self._buf[i] = 0
+        self._buf[:] = bytes(layout.RTC_BYTES)
         self._set(layout.unpack(layout.FIELDS, self._buf))
         self.epoch = self._next_epoch(first_epoch - 1)
         self.began_ms = self._board.now_ms()

@@ -20,8 +20,11 @@ class RamBlock:
 
     def __init__(self, n_blocks, image=None):
         self.n_blocks = n_blocks
-        self.data = bytearray(image) if image else bytearray(_ERASED * n_blocks)
+        self.data = bytearray(image or n_blocks * BLOCK_BYTES)
         self._view = memoryview(self.data)
+        if not image:
+            for block in range(n_blocks):
+                self._erase(block)
         self.log = None
         self.refuse = 0
         self.programs = self.program_bytes = self.erases = 0
@@ -64,11 +67,14 @@ class RamBlock:
         if request == 6:
             if self.refuse:
                 return -self.refuse
-            self._view[block * BLOCK_BYTES : (block + 1) * BLOCK_BYTES] = _ERASED
+            self._erase(block)
             self.erases += 1
             if self.log is not None:
                 self.log.append((block, -1, b""))
         return 0
+
+    def _erase(self, block):
+        self._view[block * BLOCK_BYTES : (block + 1) * BLOCK_BYTES] = _ERASED
 
 
 def formatted(n_blocks):

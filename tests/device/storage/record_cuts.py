@@ -64,12 +64,12 @@ class Configuration:
 
     def load(self):
         version = self._config.version
-        if self._config.settings["interval_ms"] != (1000 * version or 60000):
+        if self._config["interval_ms"] != (1000 * version or 60000):
             raise Fault(f"settings of another version than {version}")
         return version
 
     def store(self, version):
-        self._config.apply(version, {"interval_ms": 1000 * version, "sensitive": version % 2 == 0}, 0)
+        self._config.apply(version, {"interval_ms": 1000 * version}, 0)
 
 
 def fresh(arguments):
