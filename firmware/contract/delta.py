@@ -106,10 +106,8 @@ def decode(
 
 def extremes(values: "Sequence[int]", cols: int) -> "tuple[list[int], list[int]]":
     """(lowest, highest) value of each channel of int32 (rows, cols)."""
-    count = len(values)
-    lows = [min([values[at] for at in range(channel, count, cols)]) for channel in range(cols)]
-    highs = [max([values[at] for at in range(channel, count, cols)]) for channel in range(cols)]
-    return lows, highs
+    columns = list(zip(*[values[at : at + cols] for at in range(0, len(values), cols)]))
+    return [min(column) for column in columns], [max(column) for column in columns]
 
 
 def _store_times(offsets: "array[int]", column: "list[int]") -> None:

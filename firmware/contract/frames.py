@@ -8,7 +8,7 @@ import struct
 
 from contract import wire
 from contract.msgpack import Packer, Reader
-from contract.wire import BAD_CODE, MAX_TIME_MS, MAX_U32, WireError
+from contract.wire import BAD_CODE, BAD_RANGE, MAX_TIME_MS, MAX_U32, WireError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -97,8 +97,8 @@ def event(
     """EVENT: an anomaly began or ended; `features` are int32 (n_features,)."""
     packer = _begin(buf, wire.EVENT, 11)
     _put_ints(packer, (epoch, seq, t_ms, kind))
-    packer.put_f32(score)
-    packer.put_f32(threshold)
+    _put_score(packer, score)
+    _put_score(packer, threshold)
     _put_ints(packer, (route, reason))
     packer.put_bin(model)
     _put_int32s(packer, features)
@@ -119,7 +119,7 @@ def query(
     """QUERY: asks a higher tier about `features`, int32 (n_features,)."""
     packer = _begin(buf, wire.QUERY, 9)
     _put_ints(packer, (epoch, seq, t_ms, deadline_ms))
-    packer.put_f32(score)
+    _put_score(packer, score)
     packer.put_bin(model)
     _put_int32s(packer, features)
     packer.put_int(reason)
@@ -277,6 +277,13 @@ def _put_ints(packer: Packer, values: "Sequence[int]") -> None:
 def _put_int_array(packer: Packer, values: "Sequence[int]") -> None:
     packer.put_array(len(values))
     _put_ints(packer, values)
+
+
+def _put_score(packer: Packer, score: float) -> None:
+    """A finite float 32: an infinite score is as good as the greatest there is, NaN is none at all."""
+    if score != score:
+        raise WireError(BAD_RANGE, "a score is not a number")
+    packer.put_f32(max(-wire.MAX_FLOAT32, min(wire.MAX_FLOAT32, score)))
 
 
 def _put_int32s(packer: Packer, values: "Sequence[int]") -> None:

@@ -3,7 +3,7 @@
 from array import array
 
 from contract import downlink, frames, msgpack, wire
-from contract.wire import BAD_CODE, BAD_CUT, BAD_NAMES, BAD_SIZE, BAD_TRAILING
+from contract.wire import BAD_CODE, BAD_CUT, BAD_NAMES, BAD_RANGE, BAD_SIZE, BAD_TRAILING
 from tests.contract.suite.check import refused, unhex, vectors
 from tests.contract.suite.spec_msgpack import plain
 
@@ -145,3 +145,15 @@ def test_a_builder_takes_views_and_arrays_as_they_lie_in_memory():
     fields = msgpack.unpack(made)
     assert fields[9] == b"01234567"
     assert fields[10] == b"\x07\x00\x00\x00\xf9\xff\xff\xff"
+
+
+def test_an_infinite_score_is_sent_as_the_greatest_and_one_that_is_no_number_not_at_all():
+    sha8 = bytes(8)
+    buf = bytearray(64)
+    for score in (float("inf"), float("-inf"), 1e300, -1e300):
+        sent = msgpack.unpack(frames.event(buf, 1, 2, 3, 1, score, 0.5, 0, 0, sha8, []))[5]
+        assert abs(sent) <= wire.MAX_FLOAT32
+        assert (sent > 0) == (score > 0)
+        assert abs(sent) > 3.4e38
+    refused(BAD_RANGE, frames.event, buf, 1, 2, 3, 1, float("nan"), 0.5, 0, 0, sha8, [])
+    refused(BAD_RANGE, frames.query, buf, 1, 2, 3, 1000, float("nan"), sha8, [], 0)
