@@ -7,7 +7,7 @@ MicroPython has no elliptic curves, but its integers multiply in C. So the work 
   made as X = r Z^2 and needs no division either.
 - u1 G + u2 Q shares its 256 doublings (Shamir's trick). The scalars are written as signed odd digits with zeros between
   them: width-5 wNAF for G, whose 8 odd multiples are constants, width 4 for Q, whose 4 are computed each time. That
-  leaves some 95 additions, all of a point with Z = 1. Wider windows save 2 % of the time and cost 3 kB of heap.
+  leaves some 95 additions, all of a point with Z = 1. Wider windows save 4 % of the work and take 3 kB of heap.
 - Inverses are Fermat's, each one three-argument pow.
 
 Everything verified is public, so nothing here needs constant time. Every exceptional case of the addition formulas
