@@ -161,7 +161,7 @@ class Encoder:
         """The predictor with the least sum of absolute residuals, each held to four times the mean gap.
 
         Held, because a jump costs bits by its logarithm and must not decide alone. On the series of the bench
-        this is within 0.3 % of trying all of them.
+        this is within 0.5 % of coding the column with each of them.
         """
         source, start, stride, count = self._source, self._start, self._stride, self._count
         first, step, mean, slope = source[start], self._step, self._mean, self._slope
