@@ -1,13 +1,24 @@
-"""From scores of normal windows to a threshold: the false-alarm rate asked for, and how sure one can be of it."""
+"""From scores of normal windows to a threshold: the false-alarm rate asked for, and how sure one can be of it.
+
+`choose` counts on held-out windows and can promise no rate below one in as many as there are. `extreme_value` fits the
+tail of the scores and reads rarer rates off it. `beyond_training` needs no held-out windows: it stays clear of the
+highest score seen in training by a multiple of their spread.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import beta
+from scipy.stats import beta, genpareto
+
+from model_export.errors import ModelError
 
 # Share of normal windows that lie within the margin of the threshold and may be routed to a higher tier.
 _DOUBTFUL = 0.02
+# Share of scores that make the tail, as Siffer et al. choose it, and the fewest a fit to three numbers makes sense of.
+_TAIL = 0.02
+MIN_TAIL = 10
+METHODS = ("held-out", "extreme-value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +41,46 @@ def choose(scores: npt.NDArray[np.float64], target: float) -> Threshold:
     ordered = np.sort(scores)
     count = len(ordered)
     allowed = int(target * count)
-    value = _between(ordered, count - allowed)
-    doubtful = min(count - 1, allowed + max(1, round(_DOUBTFUL * count)))
+    return _described(scores, _between(ordered, count - allowed))
+
+
+def extreme_value(scores: npt.NDArray[np.float64], target: float) -> Threshold:
+    """The score that normal windows exceed at the rate `target`, by a generalised Pareto fit to the highest 2 %.
+
+    Peaks over threshold, as in SPOT (Siffer, Fouque, Termier, Largouet: Anomaly Detection in Streams with Extreme
+    Value Theory, KDD 2017, equation 1); the fit is scipy's maximum likelihood. Raises ModelError(bad-data) where the
+    tail is too short or the target no tail probability.
+    """
+    ordered = np.sort(scores)
+    count = len(ordered)
+    tail = max(MIN_TAIL, round(_TAIL * count))
+    if tail > count // 2 or target >= tail / count:
+        raise ModelError(
+            "bad-data",
+            f"{count} held-out windows and a target of {target:g} leave no tail to fit: hold out more, ask for fewer "
+            "false alarms, or choose the threshold by counting (--threshold held-out)",
+        )
+    start = float(ordered[count - tail - 1])
+    peaks = ordered[count - tail :] - start
+    if peaks[-1] <= 0:
+        return _described(scores, _between(ordered, count))
+    shape, _, scale = genpareto.fit(peaks, floc=0.0)
+    value = np.float32(start + float(genpareto.isf(target * count / tail, shape, scale=scale)))
+    return _described(scores, float(value))
+
+
+def beyond_training(scores: npt.NDArray[np.float64], spreads: float, floor: float = -np.inf) -> Threshold:
+    """Above every training score by `spreads` interquartile ranges, and not below `floor`."""
+    low, high = np.percentile(scores, [25, 75])
+    return _described(scores, float(np.float32(max(scores.max() + spreads * (high - low), floor))))
+
+
+def _described(scores: npt.NDArray[np.float64], value: float) -> Threshold:
+    """A threshold with its margin (2 % of normal windows lie that close below it) and what it lets through."""
+    ordered = np.sort(scores)
+    count = len(ordered)
     above = int(np.count_nonzero(scores > value))
+    doubtful = min(count - 1, above + max(1, round(_DOUBTFUL * count)))
     margin = float(np.float32(max(0.0, value - float(ordered[count - 1 - doubtful]))))
     low, high = interval(above, count)
     return Threshold(value, margin, above / count, low, high)

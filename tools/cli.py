@@ -15,6 +15,7 @@ COMMANDS = {
     "up": (("cloud.cli:up",), "Run broker, ingest and pages on this machine."),
     "device": (("cloud.cli:device",), "Add, list and show boards."),
     "model": (("model_export.cli:model", "cloud.models.cli:model"), "Train, export, publish, list and show models."),
+    "evaluate": (("model_export.cli_evaluate:evaluate",), "Score public recordings by compiled models, beside others."),
     "keys": (
         ("model_export.keys_cli:keys", "cloud.models.cli:keys"),
         "Make publisher keys, say whose signature counts.",
