@@ -1,0 +1,44 @@
+"""What the store knows of a device."""
+
+from cloud import wire_types as w
+from cloud.ingest.writer import Item
+from cloud.store import tables as t
+from tests.cloud.ingest.conftest import BOARD, NOW_MS, Store
+from tests.support.messages import event, hello
+
+
+def test_a_hello_is_the_devices_row(store: Store):
+    model = w.ModelRef("flow", "1.2.0", b"\xab" * 8)
+    store.write(hello(model=model, reported={"interval_ms": 1000}, key_ids=(b"\x01" * 8,), sequence=7, local_version=2))
+    (row,) = store.rows(t.devices)
+    assert (row["model_name"], row["model_version"], row["model_sha8"]) == ("flow", "1.2.0", "ab" * 8)
+    assert (row["reported"], row["key_ids"]) == ({"interval_ms": 1000}, ["01" * 8])
+    assert (row["sequence"], row["local_version"], row["hello_ms"], row["last_seen_ms"]) == (7, 2, NOW_MS, NOW_MS)
+
+
+def test_the_last_hello_of_a_batch_counts(store: Store):
+    store.write(hello(battery_mv=3700), hello(battery_mv=3600))
+    assert store.rows(t.devices)[0]["battery_mv"] == 3600
+
+
+def test_presence_follows_the_retained_state_and_is_no_contact(store: Store):
+    store.write_items([Item(BOARD, "", b"1", True)])
+    store.write_items([Item(BOARD, "", b"1", True)], at_ms=NOW_MS + 1_000)
+    (row,) = store.rows(t.devices)
+    assert (row["online"], row["online_ms"], row["last_seen_ms"]) == (True, NOW_MS, None)
+    store.write_items([Item(BOARD, "", b"0", False)], at_ms=NOW_MS + 2_000)
+    (row,) = store.rows(t.devices)
+    assert (row["online"], row["online_ms"]) == (False, NOW_MS + 2_000)
+
+
+def test_records_say_nothing_about_presence(store: Store):
+    store.write_items([Item(BOARD, "", b"1", True)])
+    store.write(event(0), at_ms=NOW_MS + 5_000)
+    (row,) = store.rows(t.devices)
+    assert (row["online"], row["online_ms"], row["last_seen_ms"]) == (True, NOW_MS, NOW_MS + 5_000)
+
+
+def test_what_was_set_aside_is_counted_at_the_device(store: Store):
+    store.write(b"\x93\x7f\x01\x02", b"junk", event(0))
+    (row,) = store.rows(t.devices)
+    assert (row["set_aside"], row["unknown_codes"]) == (2, 1)
