@@ -201,12 +201,11 @@ class Outbox:
         refusals = 0
         while batch and refusals < 2:
             epoch = batch[0][0]
-            records = _that_fit(batch, chain.room(epoch))
-            begin = not records
-            if begin:
-                records = _that_fit(batch, segment.SEGMENT_BYTES - segment.HEADER_BYTES)
-                if not self._make_room(rank):
-                    break
+            # A group is not split to fill a segment: that would cost a second erase.
+            records = _for_one_segment(batch)
+            begin = sum([len(record) for record in records]) > chain.room(epoch)
+            if begin and not self._make_room(rank):
+                break
             try:
                 if begin:
                     chain.begin(epoch, records)
@@ -341,8 +340,9 @@ class Outbox:
             self.write_failures += 1
 
 
-def _that_fit(batch: list, room: int) -> list:
-    """The records at the head of a batch of (epoch, record) that have one epoch and fit in `room` bytes together."""
+def _for_one_segment(batch: list) -> list:
+    """The records at the head of a batch of (epoch, record) that one new segment can hold."""
+    room = segment.SEGMENT_BYTES - segment.HEADER_BYTES
     records = []
     for epoch, record in batch:
         room -= len(record)

@@ -95,7 +95,7 @@ class Ring:
         worst = _FRAME_BYTES + 5 * state.cols + (state.cols + 1) * (8 + 5 * rows)
         frame = bytearray(worst)
         body_at = first_row(values, None, state.cols, frame, _FRAME_BYTES)
-        end = Encoder().body(times, values, rows, state.cols, frame, body_at)
+        end = Encoder(rows).body(times, values, rows, state.cols, frame, body_at)
         t_ms = times[0]
         struct.pack_into(_FRAME, frame, 0, rows, body_at - _FRAME_BYTES, end - body_at, t_ms & 0xFFFFFFFF, t_ms >> 32)
         state.tail_bytes = state.tail_rows = 0

@@ -25,6 +25,7 @@ from device.rtc_ring import Ring
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Iterable
 
 OK = 0
@@ -120,7 +121,7 @@ class RtcState:
 
     # The ring of readings
 
-    def push_row(self, t_ms: int, values: list) -> bool:
+    def push_row(self, t_ms: int, values: "list | array") -> bool:
         """Adds one row (1 to MAX_CHANNELS int32) under the next sequence number of READINGS; True: the ring is full.
 
         A full ring is drained by seal(), then the outbox or the link, then trim(). Pushing on drops the oldest frame

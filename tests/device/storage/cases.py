@@ -1,4 +1,3 @@
-# pyright: basic, reportMissingImports=false
 """Runs on MicroPython: what the case programs of this folder share. Each runs the one case its argv names."""
 
 import json

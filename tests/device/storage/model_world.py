@@ -1,4 +1,3 @@
-# pyright: basic, reportMissingImports=false
 """Runs on MicroPython: records whose bytes prove where they come from, and a cloud that stores each identity once."""
 
 import struct

@@ -1,4 +1,3 @@
-# pyright: basic, reportMissingImports=false
 """Runs on MicroPython: what device/outbox.py promises, case by case, on a littlefs in RAM."""
 
 import errno

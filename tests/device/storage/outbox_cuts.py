@@ -1,4 +1,3 @@
-# pyright: basic, reportMissingImports=false
 """Runs on MicroPython: cuts the power anywhere in a run over an outbox, and opens what is left.
 
 A run happens once, on a medium that logs its operations; the medium as a cut leaves it is rebuilt from that log. `all`

@@ -1,4 +1,3 @@
-# pyright: basic, reportMissingImports=false
 """Runs on MicroPython: a board that queues and sends, a record of what it was promised, and the check of what is left.
 
 `Claims` says, for any point in a recorded run, which records had been reported stored and not acknowledged: whatever

@@ -1,4 +1,3 @@
-# pyright: basic, reportMissingImports=false
 """Runs on MicroPython: a flash chip in RAM for littlefs, that can be left as a power cut leaves it.
 
 The geometry is that of an ESP32's vfs partition: 4096-byte blocks, and littlefs with its defaults of that port (reads

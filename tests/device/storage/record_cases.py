@@ -1,4 +1,3 @@
-# pyright: basic, reportMissingImports=false
 """Runs on MicroPython: what device/records.py promises beyond power cuts, case by case."""
 
 import errno

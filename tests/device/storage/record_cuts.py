@@ -1,4 +1,3 @@
-# pyright: basic, reportMissingImports=false
 """Runs on MicroPython: cuts the power at every operation of a run of stores to one A/B record, once and twice.
 
 argv: JSON of {"medium": "littlefs" or "torn files", "value": "record" or (littlefs) "configuration",

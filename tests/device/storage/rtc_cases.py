@@ -1,4 +1,3 @@
-# pyright: basic, reportMissingImports=false
 """Runs on MicroPython: what device/rtc_state.py and rtc_ring.py promise, case by case."""
 
 import binascii

@@ -1,4 +1,3 @@
-# pyright: basic, reportMissingImports=false
 """Runs on MicroPython: a file system that protects nothing, as FAT does not: every write reaches its file at once.
 
 Where littlefs leaves a file old or new, a cut leaves half a write here; one file in two has then grown by all of it,
