@@ -1,0 +1,206 @@
+"""Is the candidate worse? Canaries against control boards, gate by gate. Pure.
+
+What is compared is not a board's rate but how it changed: log(rate now / rate before the rollout), each board against
+itself, because one machine alarms ten times as often as the next. What changes for all boards, like the weather,
+cancels out against the control boards. A machine that really breaks must not decide for the model, neither for nor
+against: of a board's reports the third with the highest rate is left out, since a model's fault is in all of them, and
+what is left is cut at 3.5 times the middle board's, or a part of it.
+
+    gate      what counts                                        compared with
+    install   refused or rolled back by the board                the plan's failing_share (exact binomial tail)
+    silence   no word past the announced time                    control boards
+    resets    resets nobody asked for, per wake                  control boards
+    alarms    windows above the threshold, per window scored     control boards
+    level     mean score, in thresholds                          control boards
+    awake     time awake per wake                                control boards
+    energy    energy per wake                                    control boards
+    routed    events sent to a higher tier, per window           control boards
+
+A look is one report period: all gates look at once. Only `install` goes by its own count, each install being a look.
+
+Besides the tests there is one rule without statistics, for what needs none: when at least two canaries and a third of
+them failed, or fell silent while at most a tenth of the others did, the candidate is worse.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from statistics import median
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from cloud.rollouts.plan import Plan
+from cloud.rollouts.stats import GATES, excess_p, failures_p, level_of_look
+
+COMPARED = ("resets", "alarms", "level", "awake", "energy", "routed")
+GATE_NAMES = ("install", "silence", *COMPARED)
+assert len(GATE_NAMES) == GATES
+
+_CUT = 1.25
+_LEAST_REPORTS = 3
+_TRIMMED_SHARE = 3  # one report of so many
+# Pseudo-counts: what is added to the amount of each window so that a rate of 0 has a logarithm. In events for what is
+# counted; a measured amount has no use for it.
+_PSEUDO = {"resets": 0.5, "alarms": 1.0, "routed": 1.0, "level": 0.0, "awake": 0.0, "energy": 0.0}
+# How many reports' worth of the fleet's average stand in for a board's own past.
+_PRIOR_SHARE = 0.5
+
+
+class Status(StrEnum):
+    """How far a board of the cohort is with the candidate."""
+
+    CONTROL = "control"
+    WAITING = "waiting"
+    """Told, has not taken it yet: asleep, offline, or downloading."""
+    TRYING = "trying"
+    """It has begun to take it."""
+    RUNNING = "running"
+    FAILED = "failed"
+    """It refused the candidate or rolled it back."""
+
+
+class Tally(NamedTuple):
+    """An amount (events, ms, µJ, score) over an exposure (wakes, windows)."""
+
+    amount: float
+    exposure: float
+
+
+Reports = Mapping[str, Sequence[Tally]]
+"""Metric -> one tally per HEALTH report, the oldest first."""
+
+
+class BoardFacts(Struct, frozen=True):
+    """What the gates see of a board: its past before the rollout, and its reports since it runs what it runs."""
+
+    device: str
+    status: Status
+    silent: bool
+    reports: int = 0
+    """How many there are in `since`."""
+    before: Mapping[str, Tally] = {}
+    """`typical` of its reports before the rollout."""
+    since: Reports = {}
+    reason: str = ""
+    """Why it failed."""
+
+
+class Finding(Struct, frozen=True):
+    """What one gate found."""
+
+    gate: str
+    worse: bool
+    p: float
+    """Chance of such a difference if the candidate were within its tolerance, at most."""
+    level: float
+    """Below this p it counts as worse."""
+    factor: float
+    """Canaries' change over the control boards' change; failing boards for install and silence."""
+    words: str
+
+
+def lately(running: Sequence[BoardFacts]) -> int:
+    """How many of its newest reports each board, canary or not, is judged by; 0 while too few have any.
+
+    As many as four canaries of five have: all boards must be treated alike, or the comparison is not a randomised one.
+    Of many, the newer three quarters: the evidence grows with time, so that small differences are found, and the oldest
+    goes, so that slow ones are.
+    """
+    counts = sorted(board.reports for board in running)
+    have = counts[len(counts) // 5] if counts else 0
+    return min(have, max(_LEAST_REPORTS, (3 * have + 3) // 4))
+
+
+def typical(reports: Sequence[Tally]) -> Tally:
+    """A board's reports as one tally, without the third of them with the highest rate."""
+    usable = sorted((report for report in reports if report.exposure > 0), key=lambda r: r.amount / r.exposure)
+    kept = usable[: len(usable) - len(usable) // _TRIMMED_SHARE]
+    return Tally(sum(report.amount for report in kept), sum(report.exposure for report in kept))
+
+
+def judge(plan: Plan, look: int, boards: Sequence[BoardFacts]) -> list[Finding]:
+    """What every gate finds at look 1, 2, ...; a gate without data finds nothing."""
+    exposed = [board for board in boards if board.status != Status.CONTROL]
+    controls = [board for board in boards if board.status == Status.CONTROL]
+    level = level_of_look(plan.false_stops, look, plan.looks)
+    findings = [judge_installs(plan, boards), _silence(level, exposed, controls)]
+    running = [board for board in exposed if board.status == Status.RUNNING]
+    newest = lately(running)
+    ours = [board for board in running if board.reports >= newest > 0]
+    theirs = [board for board in controls if board.reports >= newest > 0]
+    for metric in COMPARED:
+        changes = _changes(metric, newest, [*ours, *theirs])
+        findings.append(_compared(metric, getattr(plan.tolerance, metric), level, changes, len(ours)))
+    return findings
+
+
+def judge_installs(plan: Plan, boards: Sequence[BoardFacts]) -> Finding:
+    """The install gate alone, which need not wait for reports."""
+    tried = [board for board in boards if board.status in (Status.RUNNING, Status.FAILED)]
+    level = level_of_look(plan.false_stops, max(1, len(tried)), plan.looks)
+    failed = [board for board in tried if board.status == Status.FAILED]
+    p = failures_p(len(failed), len(tried), plan.failing_share)
+    worse = p < level or _plainly_bad(len(failed), len(tried))
+    reasons = ", ".join(sorted({board.reason for board in failed if board.reason}))
+    words = f"{len(failed)} of {len(tried)} boards that tried it failed" + (f": {reasons}" if reasons else "")
+    return Finding("install", worse, p, level, float(len(failed)), words)
+
+
+def _silence(level: float, exposed: Sequence[BoardFacts], controls: Sequence[BoardFacts]) -> Finding:
+    # A board that still waits was told nothing new: its silence is no verdict on the candidate.
+    tried = [board for board in exposed if board.status != Status.WAITING]
+    silent = sum(board.silent for board in tried)
+    quiet = sum(board.silent for board in controls)
+    p = excess_p([float(board.silent) for board in tried], [float(board.silent) for board in controls])
+    others_fine = quiet <= 0.1 * len(controls)
+    worse = p < level or (_plainly_bad(silent, len(tried)) and others_fine)
+    words = f"{silent} of {len(tried)} canaries and {quiet} of {len(controls)} others are silent past their time"
+    return Finding("silence", worse, p, level, float(silent), words)
+
+
+def _plainly_bad(bad: int, tried: int) -> bool:
+    return bad >= 2 and 3 * bad >= tried
+
+
+def _compared(metric: str, tolerance: float, level: float, changes: Sequence[float | None], canaries: int) -> Finding:
+    """`changes` of the canaries, then of the control boards."""
+    ours = [change for change in changes[:canaries] if change is not None]
+    theirs = [change for change in changes[canaries:] if change is not None]
+    if not ours or not theirs:
+        return Finding(metric, False, 1.0, level, 1.0, "no reports to compare yet")
+    allowed = math.log1p(tolerance)
+    # The middle of all boards: what moved them all is no reason to cut.
+    middle = median([*ours, *theirs])
+    p = excess_p([_cut(change - middle) - allowed for change in ours], [_cut(change - middle) for change in theirs])
+    factor = math.exp(sum(ours) / len(ours) - sum(theirs) / len(theirs))
+    words = f"{factor:.2f} times the others' on {len(ours)} boards, {1 + tolerance:.2f} is tolerated"
+    return Finding(metric, p < level, p, level, factor, words)
+
+
+def _changes(metric: str, newest: int, boards: Sequence[BoardFacts]) -> list[float | None]:
+    """For each board log(rate lately / rate before); None where one of them is not known.
+
+    A board's past is completed from all boards' where it is short.
+    """
+    pasts = [board.before.get(metric, Tally(0.0, 0.0)) for board in boards]
+    exposure = sum(past.exposure for past in pasts)
+    if exposure <= 0:
+        return [None] * len(boards)
+    prior = _PRIOR_SHARE * exposure / len(boards)
+    average = sum(past.amount for past in pasts) / exposure
+    pseudo = _PSEUDO[metric]
+    changes: list[float | None] = []
+    for board, past in zip(boards, pasts, strict=True):
+        found = typical(board.since.get(metric, ())[-newest:])
+        rate = (past.amount + average * prior) / (past.exposure + prior)
+        expected = rate * found.exposure + pseudo
+        known = found.exposure > 0 and expected > 0 and found.amount + pseudo > 0
+        changes.append(math.log((found.amount + pseudo) / expected) if known else None)
+    return changes
+
+
+def _cut(change: float) -> float:
+    return max(-_CUT, min(_CUT, change))

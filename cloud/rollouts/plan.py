@@ -1,0 +1,148 @@
+"""What an operator decides before a rollout starts. Fixed from then on. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+import msgspec
+
+from cloud.errors import BadRequest
+from cloud.rollouts.stats import least_p, level_of_look
+
+MAX_STEPS = 10
+MAX_COHORT = 20_000
+_MINUTE_MS = 60_000
+
+
+class Tolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """By which share a metric of the canaries may exceed that of the control boards before it counts as worse."""
+
+    alarms: float = 0.25
+    """Windows above the threshold, per window scored."""
+    level: float = 0.5
+    """Mean score, in thresholds."""
+    awake: float = 0.25
+    """Time awake per wake."""
+    energy: float = 0.25
+    """Energy per wake."""
+    resets: float = 0.5
+    """Resets nobody asked for, per wake."""
+    routed: float = 0.5
+    """Events the board asked a higher tier about, per window scored."""
+
+
+class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A rollout. Periods are report periods: how often a board of the cohort sends HEALTH."""
+
+    name: str
+    version: str
+    fallback: str
+    """The version boards go back to; the control boards run it meanwhile."""
+    period_ms: int
+    kind: str = ""
+    """Only boards of this kind."""
+    devices: tuple[str, ...] = ()
+    """Only these boards."""
+    steps: tuple[int, ...] = (5, 25, 50, 100)
+    """Percent of the cohort that run the candidate: first the canaries, then each step of the ramp."""
+    min_canaries: int = 5
+    soak_periods: int = 12
+    ramp_periods: int = 3
+    """How long each step of the ramp is watched before the next."""
+    patience_periods: int = 12
+    """Without the reports a step needs for this long, the rollout pauses."""
+    false_stops: float = 0.005
+    """Chance that a model no worse than the tolerances is taken back by a comparison, over the whole rollout."""
+    failing_share: float = 0.02
+    """Installs that may fail without blaming the model."""
+    approval: bool = False
+    """An operator has to approve the ramp after the soak."""
+    window: str = ""
+    """`HH:MM-HH:MM` UTC: boards are added to the candidate only then; taking back waits for nothing."""
+    tolerance: Tolerance = Tolerance()
+
+    @property
+    def looks(self) -> int:
+        """How many looks at the gates a rollout takes that nothing delays."""
+        return 2 + self.soak_periods + self.ramp_periods * (len(self.steps) - 1)
+
+
+def validated(plan: Plan) -> Plan:
+    """The plan; raises BadRequest for one that could not protect anybody: a rollout fails closed."""
+    if plan.version == plan.fallback:
+        raise BadRequest(f"{plan.version} is also the fallback", "name the version boards shall go back to")
+    if not _MINUTE_MS // 60 <= plan.period_ms <= 7 * 1440 * _MINUTE_MS:
+        raise BadRequest(f"a report period of {plan.period_ms} ms", "give one from a second to a week")
+    rising = all(a < b for a, b in zip(plan.steps, plan.steps[1:], strict=False))
+    if not 2 <= len(plan.steps) <= MAX_STEPS or not rising or plan.steps[0] < 1 or plan.steps[-1] != 100:
+        raise BadRequest(f"steps {list(plan.steps)}", "give 2 to 10 rising percentages that end with 100")
+    for name in ("min_canaries", "soak_periods", "ramp_periods", "patience_periods"):
+        if not 1 <= getattr(plan, name) <= 1000:
+            raise BadRequest(f"{name} is {getattr(plan, name)}", "give a number from 1 to 1000")
+    for name in ("false_stops", "failing_share"):
+        if not 0 < getattr(plan, name) <= 0.2:
+            raise BadRequest(f"{name} is {getattr(plan, name)}", "give a share above 0 and at most 0.2")
+    for name in Tolerance.__struct_fields__:
+        if not 0 <= getattr(plan.tolerance, name) <= 10:
+            raise BadRequest(f"tolerance of {name} is {getattr(plan.tolerance, name)}", "give a share from 0 to 10")
+    if plan.window:
+        parse_window(plan.window)
+    return plan
+
+
+def canaries_of(plan: Plan, cohort: int) -> int:
+    """How many boards of a cohort are canaries: the first step's share, rounded down, and at least min_canaries.
+
+    Raises BadRequest when a comparison with so few boards could not stop anything.
+    """
+    count = max(plan.min_canaries, math.floor(cohort * plan.steps[0] / 100))
+    if cohort < 2 * count:
+        raise BadRequest(
+            f"{cohort} boards cannot be split into {count} canaries and as many to compare them with",
+            "widen the cohort, lower min_canaries, or use `edgewise model deploy`, which compares nothing",
+        )
+    if least_p(count, cohort) > level_of_look(plan.false_stops, 1, plan.looks):
+        raise BadRequest(
+            f"{count} canaries of {cohort} boards are too few to tell a bad model from chance",
+            "raise min_canaries or the first step",
+        )
+    return count
+
+
+def exposed_at(plan: Plan, step: int, cohort: int) -> int:
+    """Boards that shall run the candidate at a step (0: the canaries)."""
+    if step == 0:
+        return canaries_of(plan, cohort)
+    return max(canaries_of(plan, cohort), math.floor(cohort * plan.steps[step] / 100))
+
+
+def in_bucket_order(rollout: int, devices: Sequence[str]) -> list[str]:
+    """The boards in the order in which they get the candidate: by a hash, another one for each rollout.
+
+    The same board is not the canary every time, and who is one does not depend on anything a model could influence:
+    that is what makes the comparison a randomised one.
+    """
+    return sorted(devices, key=lambda device: (hashlib.sha256(f"{rollout}/{device}".encode()).digest(), device))
+
+
+def parse_window(text: str) -> tuple[int, int]:
+    """(begin, end) of a maintenance window in minutes of the UTC day; begin > end spans midnight. Raises BadRequest."""
+    try:
+        begin, end = (int(part[:2]) * 60 + int(part[3:]) for part in text.split("-"))
+    except ValueError:
+        begin = end = -1
+    form = len(text) == 11 and text[2] == ":" and text[8] == ":"
+    if not form or begin == end or not (0 <= begin < 1440 and 0 <= end < 1440):
+        raise BadRequest(f"maintenance window {text!r}", "give it as HH:MM-HH:MM, UTC")
+    return begin, end
+
+
+def is_open(window: str, now_ms: int) -> bool:
+    """True when boards may be added to the candidate now."""
+    if not window:
+        return True
+    begin, end = parse_window(window)
+    minute = now_ms // _MINUTE_MS % 1440
+    return begin <= minute < end if begin < end else minute >= begin or minute < end
