@@ -26,6 +26,7 @@ from contract.wire import MAX_CHANNELS, MAX_ROWS, READINGS, STREAMS
 _FRAME = "<BBHIH"
 _FRAME_BYTES = const(10)
 _BATCH_ROWS = const(64)  # see DESIGN.md "RTC memory" for the measurement behind it
+_BATCH_VALUES = const(288)  # of a frame, rows times channels: sealing 8 channels then takes 4 kB of heap, not 8
 _FEWEST_SEALED = const(8)  # a smaller frame costs more than the room it makes
 _RANK = STREAMS.index(READINGS)
 
@@ -33,7 +34,8 @@ _RANK = STREAMS.index(READINGS)
 class Ring:
     """Works on the ring_*, tail_* and last_* attributes of an RtcState and on `area`, the bytes behind its header.
 
-    batch_rows (1 to MAX_ROWS): rows of a frame while there is room; the caller may set it at every wake.
+    batch_rows (1 to MAX_ROWS): rows of a frame while there is room, fewer where _BATCH_VALUES says so; the caller may
+    set it at every wake.
     """
 
     def __init__(self, state: object, area: memoryview) -> None:
@@ -81,7 +83,8 @@ class Ring:
         state.last_step_ms = step
         for channel in range(state.cols):
             state.last_values[channel] = values[channel]
-        if state.tail_rows >= min(MAX_ROWS, self.batch_rows if self._room() >= worst else _FEWEST_SEALED):
+        most = min(self.batch_rows, MAX_ROWS, _BATCH_VALUES // state.cols)
+        if state.tail_rows >= (most if self._room() >= worst else _FEWEST_SEALED):
             self.seal()
         return self._room() < worst
 
