@@ -61,7 +61,8 @@ def evaluate(folder: Path, only: str | None, limit: int | None, sensitivity: boo
     if as_json:
         click.echo(json.dumps(report))
         return
-    console = Console()
+    # On a terminal as wide as it is; in a file or a pipe wide enough for every name.
+    console = Console() if sys.stdout.isatty() else Console(width=110)
     if sensitivity:
         _print_sensitivity(console, report)
         return

@@ -58,7 +58,7 @@ def fit(part: Series, window: int, tokens: tuple[str, ...], setting: Setting) ->
     detector.settle(scaling.split(estimator)[1])
     chosen = set_threshold(reference_scores(estimator, vectors), features.n_features, setting)
     card = {
-        "name": "".join(c if c.isalnum() else "-" for c in part.name.lower())[:48],
+        "name": "evaluation",
         "detector": DETECTOR,
         "estimator": type(scaling.split(estimator)[1]).__name__,
         "settings": {},
