@@ -160,6 +160,16 @@ def device_show(name: str, data: str | None, server: str | None, as_json: bool) 
         console.print(table)
 
 
+@device.command("configure")
+@click.argument("name", metavar="ID")
+@click.argument("changes", nargs=-1, required=True, metavar="KEY=VALUE...")
+@remote
+def device_configure(name: str, changes: tuple[str, ...], data: str | None, server: str | None, as_json: bool) -> None:
+    """Change what a board's configuration shall be; `KEY=` takes a key out. Values are JSON: 5000, true, [1, 2]."""
+    with served(data, server) as client:
+        show(as_json, client.put(f"/devices/{name}/configuration", dict(map(_setting, changes))))
+
+
 @click.group()
 def frames() -> None:
     """Inspect and replay frames that ingest set aside."""
@@ -205,6 +215,16 @@ def frames_replay(frame: int, data: str | None, server: str | None, as_json: boo
     with served(data, server) as client:
         found = client.post(f"/frames/{frame}/replay")
     show(as_json, found if as_json else {"asked": f"`edgewise frames show {frame}` tells when it was done"})
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise click.BadParameter(f"{text!r} is not KEY=VALUE")
+    try:
+        return key, json.loads(value) if value else None
+    except ValueError:
+        return key, value  # text: the server says whether the key takes it
 
 
 def _print_provisioned(as_json: bool, boards: list[dict[str, Any]]) -> None:

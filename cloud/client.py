@@ -47,6 +47,10 @@ class Client:
         """Sends JSON, returns JSON."""
         return self.request("POST", path, json=body)
 
+    def put(self, path: str, body: Any) -> Any:
+        """Replaces or changes something; sends JSON, returns JSON."""
+        return self.request("PUT", path, json=body)
+
     def delete(self, path: str) -> None:
         """Removes something."""
         self.request("DELETE", path)

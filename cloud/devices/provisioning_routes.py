@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from litestar import Router, delete, post
+from typing import Any
+
+from litestar import Router, delete, post, put
 from litestar.datastructures import State
 from msgspec import Struct
 
 from cloud.auth import admin_only
+from cloud.devices.configuration import configure
 from cloud.devices.provisioning import Provisioned, Provisioner
 from cloud.devices.routes import DeviceId
 
@@ -32,6 +35,12 @@ async def renew_device(state: State, device: DeviceId) -> Provisioned:
     return await provisioner.renew(device)
 
 
+@put("/devices/{device:str}/configuration", summary="Change what a device's configuration shall be")
+async def configure_device(state: State, device: DeviceId, data: dict[str, Any]) -> dict[str, Any]:
+    """Keys that are not named stay; null takes a key out. Returns the whole desired configuration."""
+    return await configure(state.engine, device, data)
+
+
 @delete("/devices/{device:str}", summary="Remove a device")
 async def remove_device(state: State, device: DeviceId) -> None:
     """It cannot log in any more; its records stay."""
@@ -44,5 +53,5 @@ router = Router(
     tags=["Boards"],
     guards=[admin_only],
     security=[{"adminToken": []}],
-    route_handlers=[add_devices, renew_device, remove_device],
+    route_handlers=[add_devices, renew_device, configure_device, remove_device],
 )

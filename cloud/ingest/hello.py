@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud import wire_types as w
+from cloud.devices.configuration import take_in
 from cloud.ingest import streams
 from cloud.ingest.clocks import Clocks
 from cloud.ingest.rows import hello_row
@@ -30,6 +31,7 @@ async def apply_hello(
     row = hello_row(device, hello, now_ms)
     del row["device"]
     await connection.execute(sa.update(devices).where(devices.c.device == device).values(row))
+    await take_in(connection, device, hello, now_ms)
     dropped = 0
     for epoch, *floors in hello.floors:
         for stream, floor in zip(wire.STREAMS, floors, strict=True):

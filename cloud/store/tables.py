@@ -298,10 +298,9 @@ desired = sa.Table(
     metadata,
     _device(),
     sa.Column("version", sa.BigInteger, nullable=False),
-    sa.Column("config", sa.JSON, nullable=False),  # {key: value}
-    sa.Column(
-        "local_version", sa.BigInteger, nullable=False, server_default="0"
-    ),  # the board's, as `config` took it in
+    sa.Column("config", sa.JSON, nullable=False),  # {key: value}, keys of contract/merge.py
+    _count("config_version"),  # `version` as `config` last changed
+    _count("local_version"),  # how often the board's was changed on the spot, as far as `config` took that in
     sa.Column("artifact_sha256", sa.String(64), sa.ForeignKey("artifacts.sha256")),  # NULL: the model stays as it is
     sa.Column("why", sa.Text, nullable=False, server_default=""),  # e.g. why no artifact fits this board
     sa.Column("published_version", sa.BigInteger, nullable=False, server_default="0"),

@@ -5,8 +5,8 @@ from cloud.ingest.acks import Acks
 from cloud.ingest.writer import Writer
 from cloud.store.engine import make_engine
 from contract import wire
-from tests.cloud.ingest.conftest import BOARD, NOW_MS, Store
 from tests.support.messages import event, hello, item, ramp, readings
+from tests.support.store import BOARD, NOW_MS, Store
 
 
 def acknowledged(store: Store, *batches: list, restart_between: bool = False) -> w.Ack:

@@ -2,8 +2,8 @@
 
 from cloud.ingest.clocks import MAX_SHIFT_MS
 from cloud.store import tables as t
-from tests.cloud.ingest.conftest import BOARD, NOW_MS, Store
 from tests.support.messages import event, hello
+from tests.support.store import BOARD, NOW_MS, Store
 
 _DAY_MS = 86_400_000
 _TEN_YEARS_MS = 3650 * _DAY_MS

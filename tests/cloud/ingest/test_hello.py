@@ -3,8 +3,8 @@
 from cloud import wire_types as w
 from cloud.ingest.writer import Item
 from cloud.store import tables as t
-from tests.cloud.ingest.conftest import BOARD, NOW_MS, Store
 from tests.support.messages import event, hello
+from tests.support.store import BOARD, NOW_MS, Store
 
 
 def test_a_hello_is_the_devices_row(store: Store):

@@ -11,8 +11,8 @@ from cloud.ingest.writer import Writer
 from cloud.store import tables as t
 from cloud.store.engine import writing
 from contract import wire
-from tests.cloud.ingest.conftest import BOARD, NOW_MS, Store
 from tests.support.messages import event
+from tests.support.store import BOARD, NOW_MS, Store
 
 JUNK = b"\x93\x7f\x01"
 

@@ -6,8 +6,8 @@ from cloud import wire_types as w
 from cloud.ingest.readings import LastRows
 from cloud.store import tables as t
 from contract import delta, wire
-from tests.cloud.ingest.conftest import BOARD, Store
 from tests.support.messages import ramp, readings
+from tests.support.store import BOARD, Store
 
 
 def stored_values(row: dict) -> list[list[int]]:

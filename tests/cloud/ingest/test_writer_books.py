@@ -5,8 +5,8 @@ import pytest
 from cloud.ingest.writer import Item
 from cloud.store import tables as t
 from contract import wire
-from tests.cloud.ingest.conftest import BOARD, Store
 from tests.support.messages import event, hello, item, ramp, readings
+from tests.support.store import BOARD, Store
 
 
 def books(**changes: int) -> dict[str, int]:

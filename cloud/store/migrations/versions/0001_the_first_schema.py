@@ -315,6 +315,7 @@ def upgrade() -> None:
         sa.Column("device", sa.String(length=32), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("config", sa.JSON(), nullable=False),
+        sa.Column("config_version", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("local_version", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("artifact_sha256", sa.String(length=64), nullable=True),
         sa.Column("why", sa.Text(), server_default="", nullable=False),

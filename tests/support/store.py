@@ -1,11 +1,9 @@
-"""A real store with one board in it, written to as by a process that has just started."""
+"""A real database, written to as by a process that has just started."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
-import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -14,7 +12,6 @@ from cloud.settings import Settings
 from cloud.store import tables as t
 from cloud.store.engine import make_engine, writing
 from contract import wire
-from tests.support.fleet import settings_in
 from tests.support.messages import item
 
 BOARD = "board-1"
@@ -76,10 +73,3 @@ class Store:
     def next_seq(self, stream: int = wire.EVENT, epoch: int = 1) -> int:
         """What the ACK would say."""
         return self.account(stream, epoch)["next_seq"]
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    made = Store(settings_in(tmp_path / "data"))
-    made.add(BOARD)
-    return made
