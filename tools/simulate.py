@@ -107,6 +107,11 @@ class WakeServer:
         await self._process.wait()
         await self._reading
 
+    @property
+    def pid(self) -> int | None:
+        """Of the process the boards run in."""
+        return self._process.pid if self._process else None
+
     async def wake(self, folder: Path, heap: str, on_begin: Callable[[int], None]) -> "Ended":
         """Run one wake of the board in `folder` to its end; on_begin gets the number to kill it by.
 
@@ -182,6 +187,7 @@ class SimulatedBoard:
         self._on_wake = on_wake
         self._heap = heap
         self._running: int | None = None
+        self._power_is_cut = False
         self._called = asyncio.Event()
         self._cause: int | None = None
 
@@ -199,18 +205,24 @@ class SimulatedBoard:
                 return
 
     async def wake(self) -> Wake | None:
-        """One wake, from power-on or the end of a sleep to the next sleep; None when it was cut short.
+        """One wake, from power-on or the end of a sleep to the next sleep; None when it was killed.
 
-        A process over WAKE_DEADLINE_S is killed, and the next wake is the watchdog's. Raises BoardFailed.
+        A process over WAKE_DEADLINE_S is killed too. Unless the power was cut, the wake after it is the watchdog's.
+        Raises BoardFailed.
         """
         before = self._read_wake()
         ended = await self._server.wake(self.folder, self._heap, self._note_begin)
         self._running = None
+        if self._power_is_cut:
+            self._lose_power()
+            return None
         after = self._read_wake()
         if ended.status == -signal.SIGKILL:
-            if ended.wall_s >= WAKE_DEADLINE_S:
-                self.totals.hangs += 1
-                self._write_wake({**before, "cause": wire.WAKE_WATCHDOG, "slept_ms": round(ended.wall_s * 1000)})
+            self.totals.hangs += ended.wall_s >= WAKE_DEADLINE_S
+            if before:
+                began_ms = before["clock_ms"] + before.get("slept_ms", before["sleep_ms"])
+                reset = {"clock_ms": began_ms, "slept_ms": round(ended.wall_s * 1000), "cause": wire.WAKE_WATCHDOG}
+                self._write_wake({**before, **reset})
             return None
         if ended.status != 0 or after.get("n") == before.get("n"):
             raise BoardFailed(self.device, ended.status, self._log_tail())
@@ -229,15 +241,21 @@ class SimulatedBoard:
 
     def cut_power(self) -> None:
         """Take the power away: a running wake ends where it is, RTC memory and clock are lost, flash stays."""
+        self._power_is_cut = True
+        if self._running is None:
+            self._lose_power()
         self.kill()
-        (self.folder / "rtc.bin").unlink(missing_ok=True)
-        (self.folder / "wake.json").unlink(missing_ok=True)
         self._called.set()
 
     def kill(self) -> None:
-        """End a running wake where it is."""
+        """End a running wake where it is, as a watchdog does."""
         if self._running is not None:
             self._server.kill(self._running)
+
+    def _lose_power(self) -> None:
+        (self.folder / "rtc.bin").unlink(missing_ok=True)
+        (self.folder / "wake.json").unlink(missing_ok=True)
+        self._power_is_cut = False
 
     def _note_begin(self, number: int) -> None:
         self._running = number
@@ -245,18 +263,16 @@ class SimulatedBoard:
     async def _sleep(self) -> None:
         """Pass the time the board asked for, or less when it is called or loses its power meanwhile."""
         asked = self._read_wake()
-        if not asked or self._cause is not None:
-            return
-        self._called.clear()
+        if not asked or asked.get("cause") == wire.WAKE_WATCHDOG:
+            return  # no sleep before a cold start or after a reset
         began = time.monotonic()
-        try:
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._called.wait(), asked["sleep_ms"] / 1000 / self._speed)
-        except TimeoutError:
-            return
-        if self._cause is not None:
+        self._called.clear()
+        if self._cause is not None and (self.folder / "wake.json").exists():
             slept_ms = min(asked["sleep_ms"], round((time.monotonic() - began) * 1000 * self._speed))
             self._write_wake({**asked, "cause": self._cause, "slept_ms": slept_ms})
-            self._cause = None
+        self._cause = None
 
     def _read_wake(self) -> dict[str, int]:
         try:

@@ -24,6 +24,7 @@ from typing import Any
 RunBoard = Callable[[str, str], int]
 
 LOG_NAME = "log.txt"
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def main() -> None:
@@ -87,6 +88,7 @@ def obey(order: dict[str, Any], running: dict[int, int], run_board: RunBoard) ->
         return
     status = 1
     try:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # no board outlives this process, however it ends
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         status = run_board(order["folder"], order["heap"])

@@ -89,9 +89,10 @@ class Config:
 
     def _merge(self, version: int, wanted: dict, local_version: int) -> None:
         agreed, _, _ = merge.merge(wanted, (version, local_version), self._local, (0, self.local_version))
+        wrong = [key for key, _ in merge.check(wanted)]
         self._in_force = dict(self._local)
         for key in wanted:
-            if key in merge.KEYS:
+            if key not in wrong:
                 self._in_force[key] = merge.value(agreed, key)
         self.version = version
 

@@ -4,7 +4,6 @@ run() is the whole of it; everything a step needs is in Parts, which main.py put
 sleep is in RTC memory (parts.state) and on flash; nothing else survives.
 """
 
-import time
 from array import array
 
 from micropython import const
@@ -52,7 +51,6 @@ class Parts:
         self.more = False  # the last session left records behind
         self.clean = True  # no step of this wake failed
         self.slept_ms = 0
-        self.began_ticks = time.ticks_ms()
 
     def now_s(self) -> int:
         """Unix time in seconds by the cloud's clock, 0 while it is not known."""
@@ -121,7 +119,7 @@ def wake(parts: Parts) -> None:
             state.boot_loops = min(state.boot_loops + 1, 255)
             if state.boot_loops == _SAFE_MODE_RESETS:
                 parts.journal.event(EVENT_BOOT_LOOP, Verdict(0.0, 0.0, ROUTE_DEVICE, WHY_CLEAR), bytes(8), ())
-            state.store()  # should this wake end like the one before, it counts
+            parts.journal.keep()  # should this wake end like the one before, it counts
     if cause in _CALLED:
         state.next_sync_ms = board.now_ms()
     state.wakes += 1
@@ -154,8 +152,21 @@ def safe_model(parts: Parts) -> SafeModel:
 
 
 def may_sample(parts: Parts) -> bool:
-    """False at a cold start, when the sensor has gathered nothing yet, and while resets follow each other."""
-    return parts.cause != WAKE_COLD and parts.state.boot_loops < _SAFE_MODE_RESETS
+    """False while resets follow each other, and where the sensor has not gathered a window since the last one.
+
+    That is so at a cold start and when somebody called; the sleep then ends when the window is due.
+    """
+    if parts.cause == WAKE_COLD or parts.state.boot_loops >= _SAFE_MODE_RESETS:
+        return False
+    return parts.cause not in _CALLED or due_ms(parts) <= parts.board.woke_ms
+
+
+def due_ms(parts: Parts) -> int:
+    """When the next window is due, on the board's clock; a board that has recorded none yet begins now."""
+    state = parts.state
+    if state.last_t_ms == 0:
+        return parts.board.woke_ms
+    return state.began_ms + state.last_t_ms + parts.config["interval_ms"]
 
 
 def sample(parts: Parts) -> Sampler:
@@ -164,7 +175,7 @@ def sample(parts: Parts) -> Sampler:
     sampler = parts.open_sampler()
     # The number of a sample is its row's sequence number, or goes by wakes where rows are not recorded.
     first = state.wakes * sampler.rows if parts.config["sensitive"] else state.next_seq[_RANK]
-    sampler.take(first, parts.journal.now_ms())
+    sampler.take(first, parts.board.woke_ms - state.began_ms)
     return sampler
 
 
@@ -254,16 +265,14 @@ def sync_reason(parts: Parts) -> int:
 def sleep(parts: Parts) -> None:
     """Account for the wake, store RTC memory, and go to deep sleep until the next one is due."""
     board, state = parts.board, parts.state
-    interval_ms = parts.config["interval_ms"]
     try:
         parts.updater.end_wake(parts.clean)
         if parts.updater.switched:
             state.hello_ms = 0
         state.boot_loops = 0
-        awake_ms = time.ticks_diff(time.ticks_ms(), parts.began_ticks)
-        parts.health.spend(awake_ms, parts.link.counts[RADIO_MS], parts.slept_ms, parts.journal.written_bytes)
+        parts.health.spend(board.now_ms() - board.woke_ms, parts.link.counts[RADIO_MS], parts.slept_ms, parts.journal.written_bytes)
         state.store()
     except Exception as error:  # noqa: BLE001 - as in run()
         parts.health.fault(error)
-    awake_ms = time.ticks_diff(time.ticks_ms(), parts.began_ticks)
-    board.deep_sleep(max(_LEAST_SLEEP_MS, interval_ms - awake_ms))
+    until_ms = due_ms(parts) if parts.cause in _CALLED else board.woke_ms + parts.config["interval_ms"]
+    board.deep_sleep(max(_LEAST_SLEEP_MS, until_ms - board.now_ms()))

@@ -1,6 +1,7 @@
 """How the board has been since its last HEALTH record: counters in RTC memory, and the record made of them."""
 
 import gc
+import sys
 
 from contract.wire import MAX_U32
 from device import ledger
@@ -23,7 +24,7 @@ class Health:
         """Count an exception under its FAULT_* class, and print it where config.json asks for that."""
         self.count(fault_of(error))
         if self._log:
-            print("fault: %r" % error)
+            sys.print_exception(error)
 
     def count(self, fault: int, times: int = 1) -> None:
         """Count a fault that is no exception."""

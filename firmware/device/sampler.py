@@ -22,11 +22,11 @@ class Sampler:
         self.times_ms = [0] * self.rows
         self._row = [0] * self.channels
 
-    def take(self, first: int, now_ms: int) -> None:
-        """Read the samples number `first` and on, the last of them taken now. Raises SensorError."""
+    def take(self, first: int, last_ms: int) -> None:
+        """Read the samples number `first` and on, the last of them taken at last_ms. Raises SensorError."""
         self._sensor.read_into(first, self.window)
         for index in range(self.rows):
-            self.times_ms[index] = now_ms - (self.rows - 1 - index) * self._sensor.interval_ms
+            self.times_ms[index] = last_ms - (self.rows - 1 - index) * self._sensor.interval_ms
 
     def row(self, index: int) -> list:
         """The counts of sample `index` of the window, in a list that the next call overwrites."""

@@ -44,8 +44,8 @@ from device.link import RADIO_MS
 
 _SESSION_MS = const(20000)
 _DOWNLOAD_MS = const(60000)
-_FIRST_ACK_MS = const(4000)  # the retained ACK comes with the SUBACK; a new epoch's after one commit
-_ACK_MS = const(8000)  # the cloud commits in batches of a fraction of a second; silent for so long, it is down
+_FIRST_ACK_MS = const(2500)  # the retained ACK comes with the SUBACK; a new epoch's after one commit
+_ACK_MS = const(5000)  # the cloud commits in batches of a fraction of a second; silent for so long, it is down
 _CHUNK_MS = const(3000)
 _CHUNK_TRIES = const(3)
 _MAX_HELLOS = const(2)

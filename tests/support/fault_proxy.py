@@ -23,6 +23,7 @@ class Faults:
     delay_s: float = 0.0  # of each packet, one way
     withhold: set[int] = field(default_factory=set[int])  # kinds of packets from the broker that never arrive
     withhold_after: int = 0  # ... from this many such packets on
+    cut_at: set[int] = field(default_factory=set[int])  # kinds of packets from the broker that end the connection
     silent: bool = False  # the connection stays open and nothing passes: half-open
     silent_after_up: int | None = None  # ... from this many PUBLISH packets of the board on
     cut_up_bytes: int | None = None  # close both sides when the board has sent this many bytes
@@ -138,6 +139,8 @@ class FaultProxy:
                     return
                 if strikes.swallows(packet):
                     continue
+                if strikes.ends(packet):
+                    return
                 data = _bytes_of(packet)
                 cut = strikes.cut_bytes()
                 if cut is not None and passed + len(data) > cut:
@@ -163,7 +166,7 @@ class FaultProxy:
                 self.faults.silent = True
             return self.faults.silent
 
-        return _Strikes(swallows, lambda: self.faults.cut_up_bytes)
+        return _Strikes(swallows, lambda _packet: False, lambda: self.faults.cut_up_bytes)
 
     def _strikes_down(self) -> "_Strikes":
         seen: Counter[int] = Counter()
@@ -175,11 +178,12 @@ class FaultProxy:
                     return True
             return self.faults.silent
 
-        return _Strikes(swallows, lambda: self.faults.cut_down_bytes)
+        return _Strikes(swallows, lambda packet: packet.kind in self.faults.cut_at, lambda: self.faults.cut_down_bytes)
 
 
 class _Strikes(NamedTuple):
     swallows: Callable[[Packet], bool]
+    ends: Callable[[Packet], bool]
     cut_bytes: Callable[[], int | None]
 
 

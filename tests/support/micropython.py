@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import subprocess
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,20 @@ def environment() -> dict[str, str]:
 def command(program: Path, arguments: Any = None, heap: str = HEAP) -> list[str]:
     """How to run `program`; `arguments` arrive as JSON in argv[1]."""
     return [firmware.program("micropython"), "-X", f"heapsize={heap}", str(program), json.dumps(arguments)]
+
+
+def evaluate(code: str, board: Path | None = None, heap: str = HEAP) -> Any:
+    """What `result` is, JSON-able, after `code` has run on MicroPython; `board` is the folder of a simulated board.
+
+    Raises RuntimeError with the traceback when it fails.
+    """
+    command = [firmware.program("micropython"), "-X", f"heapsize={heap}", "-c"]
+    command.append(textwrap.dedent(code) + "\nimport json\nprint(json.dumps(result))")
+    environ = environment() | ({"EDGEWISE_BOARD_DIR": str(board)} if board else {})
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stdout + done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 async def run(program: Path, arguments: Any = None, deadline_s: float = 60.0, heap: str = HEAP) -> list[Any]:

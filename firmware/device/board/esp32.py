@@ -54,7 +54,7 @@ class Board:
         self._wlan = None
         # The RTC timer goes on through deep sleep and starts at 0 with the power; ticks_ms starts at 0 with every wake.
         # Read once: whatever happens to the RTC during a wake does not make its records jump.
-        self._start_ms = CLOCK_START_MS + time.time_ns() // 1000000
+        self.woke_ms = CLOCK_START_MS + time.time_ns() // 1000000
         self._start_ticks = time.ticks_ms()
         self._watchdog = machine.WDT(timeout=_WATCHDOG_MS)
         self._battery_divider = battery_divider
@@ -79,7 +79,7 @@ class Board:
         machine.RTC().memory(buf)
 
     def now_ms(self) -> int:
-        return self._start_ms + time.ticks_diff(time.ticks_ms(), self._start_ticks)
+        return self.woke_ms + time.ticks_diff(time.ticks_ms(), self._start_ticks)
 
     def deep_sleep(self, sleep_ms: int) -> None:
         machine.deepsleep(sleep_ms)

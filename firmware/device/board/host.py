@@ -43,7 +43,7 @@ class Board:
         wake = _read_json("/wake.json")
         self._sleeps = wake.get("n", 0)
         self._cause = wake.get("cause", WAKE_TIMER) if wake else WAKE_COLD
-        self._start_ms = wake.get("clock_ms", CLOCK_START_MS) + wake.get("slept_ms", wake.get("sleep_ms", 0))
+        self.woke_ms = wake.get("clock_ms", CLOCK_START_MS) + wake.get("slept_ms", wake.get("sleep_ms", 0))
         self._start_ticks = time.ticks_ms()
         random.seed(self._sim.get("seed", 0) * 1000003 + self._sleeps)
 
@@ -62,7 +62,7 @@ class Board:
             file.write(buf)
 
     def now_ms(self) -> int:
-        return self._start_ms + time.ticks_diff(time.ticks_ms(), self._start_ticks)
+        return self.woke_ms + time.ticks_diff(time.ticks_ms(), self._start_ticks)
 
     def deep_sleep(self, sleep_ms: int) -> None:
         wake = {"n": self._sleeps + 1, "clock_ms": self.now_ms(), "sleep_ms": sleep_ms}
@@ -78,7 +78,7 @@ class Board:
         now_ms = self.now_ms() - CLOCK_START_MS
         out = any(begin <= now_ms < end for begin, end in self._sim.get("outages", ()))
         if out or not self._sim.get("radio", True):
-            self._start_ms += _RADIO_FAIL_MS
+            self.woke_ms += _RADIO_FAIL_MS
             raise LinkError(FAULT_RADIO, "no access point")
         return cache
 
