@@ -63,7 +63,7 @@ devices = sa.Table(
     sa.Column("kind", sa.String(64), nullable=False),
     sa.Column("credential", sa.Integer, nullable=False),  # generation of its broker password; rises when it is renewed
     _ms("created_ms"),
-    sa.Column("online", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("online", sa.Boolean, nullable=False, server_default=sa.text("false")),
     _ms("online_ms", nullable=True),  # when `online` last changed
     _ms("last_seen_ms", nullable=True),
     _ms("hello_ms", nullable=True),

@@ -10,7 +10,6 @@ down_revision = None
 
 
 def upgrade() -> None:
-
     op.create_table(
         "alias_history",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -59,7 +58,7 @@ def upgrade() -> None:
         sa.Column("kind", sa.String(length=64), nullable=False),
         sa.Column("credential", sa.Integer(), nullable=False),
         sa.Column("created_ms", sa.BigInteger(), nullable=False),
-        sa.Column("online", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("online", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
         sa.Column("online_ms", sa.BigInteger(), nullable=True),
         sa.Column("last_seen_ms", sa.BigInteger(), nullable=True),
         sa.Column("hello_ms", sa.BigInteger(), nullable=True),
@@ -219,6 +218,20 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("device", "epoch", "seq", name=op.f("pk_queries")),
     )
     op.create_table(
+        "rollouts",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("version", sa.String(length=32), nullable=False),
+        sa.Column("fallback", sa.String(length=32), nullable=False),
+        sa.Column("plan", sa.JSON(), nullable=False),
+        sa.Column("stage", sa.String(length=16), nullable=False),
+        sa.Column("state", sa.JSON(), nullable=False),
+        sa.Column("findings", sa.JSON(), nullable=False),
+        sa.Column("created_ms", sa.BigInteger(), nullable=False),
+        sa.Column("changed_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_rollouts")),
+    )
+    op.create_table(
         "services",
         sa.Column("service", sa.String(length=32), nullable=False),
         sa.Column("pid", sa.Integer(), nullable=False),
@@ -311,6 +324,44 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("device", name=op.f("pk_assignments")),
     )
     op.create_table(
+        "rollout_boards",
+        sa.Column("rollout", sa.BigInteger(), nullable=False),
+        sa.Column("device", sa.String(length=32), nullable=False),
+        sa.Column("rank", sa.Integer(), nullable=False),
+        sa.Column("active", sa.Boolean(), nullable=False),
+        sa.Column("exposed", sa.Boolean(), nullable=False),
+        sa.Column("told_ms", sa.BigInteger(), nullable=True),
+        sa.Column("before", sa.JSON(), nullable=False),
+        sa.ForeignKeyConstraint(["device"], ["devices.device"], name=op.f("fk_rollout_boards_device")),
+        sa.ForeignKeyConstraint(["rollout"], ["rollouts.id"], name=op.f("fk_rollout_boards_rollout")),
+        sa.PrimaryKeyConstraint("rollout", "device", name=op.f("pk_rollout_boards")),
+    )
+    with op.batch_alter_table("rollout_boards", schema=None) as batch_op:
+        batch_op.create_index(
+            "uq_rollout_boards_active",
+            ["device"],
+            unique=True,
+            sqlite_where=sa.text("active"),
+            postgresql_where=sa.text("active"),
+        )
+
+    op.create_table(
+        "rollout_steps",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("rollout", sa.BigInteger(), nullable=False),
+        sa.Column("at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("stage", sa.String(length=16), nullable=False),
+        sa.Column("step", sa.Integer(), nullable=False),
+        sa.Column("exposed", sa.Integer(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("by", sa.String(length=16), nullable=False),
+        sa.ForeignKeyConstraint(["rollout"], ["rollouts.id"], name=op.f("fk_rollout_steps_rollout")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_rollout_steps")),
+    )
+    with op.batch_alter_table("rollout_steps", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_rollout_steps_rollout"), ["rollout"], unique=False)
+
+    op.create_table(
         "desired",
         sa.Column("device", sa.String(length=32), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
@@ -327,8 +378,17 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-
     op.drop_table("desired")
+    with op.batch_alter_table("rollout_steps", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_rollout_steps_rollout"))
+
+    op.drop_table("rollout_steps")
+    with op.batch_alter_table("rollout_boards", schema=None) as batch_op:
+        batch_op.drop_index(
+            "uq_rollout_boards_active", sqlite_where=sa.text("active"), postgresql_where=sa.text("active")
+        )
+
+    op.drop_table("rollout_boards")
     op.drop_table("assignments")
     op.drop_table("artifacts")
     op.drop_table("aliases")
@@ -336,6 +396,7 @@ def downgrade() -> None:
     op.drop_table("streams")
     op.drop_table("skipped")
     op.drop_table("services")
+    op.drop_table("rollouts")
     op.drop_table("queries")
     with op.batch_alter_table("quarantine", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_quarantine_device"))
