@@ -21,7 +21,7 @@ from contract import rowlog
 from contract.bits import unzigzag, zigzag
 from contract.delta import first_row
 from contract.delta_encoder import MAX_GAP_MS, Encoder
-from contract.wire import MAX_CHANNELS, MAX_ROWS, READINGS, STREAMS
+from contract.wire import MAX_CHANNELS, MAX_ROWS, MAX_TIME_MS, READINGS, STREAMS
 
 _FRAME = "<BBHIH"
 _FRAME_BYTES = const(10)
@@ -63,6 +63,7 @@ class Ring:
         state = self._state
         if len(values) != state.cols:
             self._change_cols(len(values))
+        t_ms = min(max(t_ms, 0), MAX_TIME_MS)  # a frame that no one may take would stay for ever
         step = t_ms - state.last_t_ms
         if state.tail_rows and not 0 <= step <= MAX_GAP_MS:
             self.seal()  # one batch holds neither a clock set back nor such a gap

@@ -360,10 +360,10 @@ def wide(random, width):
 def two_hundred_readings_of_eight_channels_fit():
     """Random noise of 8 counts on every channel, which is 5 bits of entropy: real sensors are rarely worse."""
     fitting = {}
-    for cols in (1, 8, 16):
+    for cols, more_than_fit in ((1, 2400), (8, 400), (16, 200)):
         for noise in (2, 8, 16):
             _, state = fresh()
-            rows = smooth_rows(2400, cols, noise)
+            rows = smooth_rows(more_than_fit, cols, noise)
             n = 1
             while not state.push_row(*rows[n - 1]):
                 n += 1
@@ -409,6 +409,13 @@ def a_clock_set_back_and_a_long_gap_begin_a_frame():
     frames = state.seal()
     same([frame[2] for frame in frames], [2, 2, 1, 1])
     same(rows_of(frames), numbered(rows))
+
+
+def a_time_that_no_frame_can_carry_is_held_to_one_that_it_can():
+    _, state = fresh()
+    state.push_row(-5000, [1])
+    state.push_row(1 << 50, [2])
+    same(rows_of(state.seal()), [(0, 0, [1]), (1, (1 << 48) - 1, [2])])
 
 
 def trimming_forgets_whole_frames_only():
