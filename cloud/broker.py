@@ -33,8 +33,11 @@ MAX_IN_FLIGHT = 2_000
 MAX_PAYLOAD_BYTES = 4 * wire.MAX_DOWN_BYTES
 """Larger publishes end the connection. Above the contract's limits, so that oversized frames are seen and set aside."""
 
-ACK_WAIT_S = 10
-"""After this time without a PUBACK a message is delivered again, also on the same connection."""
+ACK_WAIT_S = 3
+"""After this time without a PUBACK a message is delivered again, also on the same connection.
+
+It is also how long a killed ingest process's messages wait for the next one, hence short.
+"""
 
 STORE_LIMIT = "4GB"
 """Messages that wait for ingest, on disk. When it is full, publishes get no PUBACK and boards keep what they have."""

@@ -1,7 +1,8 @@
 """The queue between the socket and the batches: bounded, and fair among devices.
 
 Three bounds, each with its drop policy:
-- The broker stops at its in-flight limit, so QoS 1 messages cannot pile up here.
+- The broker stops at its in-flight limit, so QoS 1 messages cannot pile up here. Those it delivers again because the
+  store is slow are recognized by their packet id and passed over: they are here already.
 - QoS 0 messages (FETCH) are not bounded by the broker: beyond MAX_WAITING they are dropped, and boards ask again.
 - A device that sends more than BURST + RATE_PER_S for long is shed: its messages are acknowledged to the broker
   unread. That loses nothing, because a board keeps its records until an ACK of ours covers them, and it keeps the
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from cloud.ingest.mqtt import Delivery
 
@@ -33,20 +34,29 @@ class FairQueue:
         self._waiting: dict[str, deque[Delivery]] = {}
         self._allowance: dict[str, tuple[float, float]] = {}  # device -> (messages left, when)
         self._forgot = clock()
+        self._held: set[int] = set()
         self.size = 0
         self.bytes = 0
 
     def offer(self, device: str, delivery: Delivery) -> bool:
         """Queues a delivery; False when it is shed, and the caller has to acknowledge and count it."""
+        if delivery.qos and delivery.mid in self._held:
+            return True
         if not self._allowed(device) or (delivery.qos == 0 and self.size >= MAX_WAITING):
             return False
         queue = self._waiting.get(device)
         if queue is None:
             queue = self._waiting[device] = deque()
         queue.append(delivery)
+        if delivery.qos:
+            self._held.add(delivery.mid)
         self.size += 1
         self.bytes += len(delivery.payload)
         return True
+
+    def done(self, deliveries: Iterable[Delivery]) -> None:
+        """They are being acknowledged: the broker uses their packet ids for other messages from now on."""
+        self._held.difference_update(delivery.mid for delivery in deliveries if delivery.qos)
 
     def take(self, limit: int) -> list[tuple[str, Delivery]]:
         """Up to `limit` deliveries, every waiting device's first before any device's second."""

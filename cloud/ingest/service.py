@@ -136,11 +136,12 @@ class Ingest:
                 shed.clear()
             taken = [delivery for _, delivery in queue.take(MAX_BATCH)]
             if taken:
-                await self._batch(link, taken)
+                await self._batch(link, queue, taken)
 
-    async def _batch(self, link: Link, deliveries: Sequence[Delivery]) -> None:
+    async def _batch(self, link: Link, queue: FairQueue, deliveries: Sequence[Delivery]) -> None:
         items, fetches = sort_deliveries(deliveries)
         outcomes = await self._write(items) if items else []
+        queue.done(deliveries)
         link.acknowledge(deliveries)
         for device, fetch in fetches:
             chunk = await self._chunks.answer(device, fetch)

@@ -31,7 +31,7 @@ class Parts:
         self.settings: Settings = load_settings({"EDGEWISE_MQTT_PORT": str(port)}, data_dir=folder)
         self.devices = list(devices)
         self._broker: subprocess.Popen[bytes] | None = None
-        self._forks = Forks(folder.with_suffix(".log"))
+        self._forks: Forks | None = None
         self._ingest: int | None = None
         asyncio.run(self._prepare())
 
@@ -58,6 +58,11 @@ class Parts:
             assert time.monotonic() < deadline, "the broker did not start"
             time.sleep(0.005)
 
+    @property
+    def broker_pid(self) -> int:
+        assert self._broker is not None
+        return self._broker.pid
+
     def kill_broker(self) -> None:
         """SIGKILL."""
         assert self._broker is not None
@@ -66,6 +71,8 @@ class Parts:
 
     def start_ingest(self) -> None:
         """Starts it and returns at once."""
+        if self._forks is None:
+            self._forks = Forks(self.settings.data_dir.with_suffix(".log"))
         self._ingest = self._forks.start(self.settings.environment())
 
     def kill_ingest(self) -> None:
@@ -82,7 +89,8 @@ class Parts:
         """Ends everything, whatever state it is in."""
         if self._ingest is not None:
             self.kill_ingest()
-        self._forks.close()
+        if self._forks is not None:
+            self._forks.close()
         if self._broker is not None:
             self._broker.kill()
             self._broker.wait(5)

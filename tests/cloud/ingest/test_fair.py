@@ -14,8 +14,8 @@ class Clock:
         return self.now
 
 
-def message(mid: int, qos: int = 1, size: int = 10) -> Delivery:
-    return Delivery("t", b"x" * size, mid, qos, False)
+def message(number: int, qos: int = 1, size: int = 10) -> Delivery:
+    return Delivery("t", bytes(size), number, qos, False)
 
 
 def mids(taken: list[tuple[str, Delivery]]) -> list[tuple[str, int]]:
@@ -26,28 +26,28 @@ def test_a_quiet_device_does_not_wait_behind_a_flood():
     queue = FairQueue()
     for mid in range(1000):
         queue.offer("flood", message(mid))
-    queue.offer("quiet", message(1))
-    assert mids(queue.take(4)) == [("flood", 0), ("quiet", 1), ("flood", 1), ("flood", 2)]
+    queue.offer("quiet", message(5000))
+    assert mids(queue.take(4)) == [("flood", 0), ("quiet", 5000), ("flood", 1), ("flood", 2)]
 
 
 def test_turns_go_on_where_the_last_batch_stopped():
     queue = FairQueue()
-    for mid in range(3):
-        for device in "abc":
-            queue.offer(device, message(mid))
-    assert mids(queue.take(2)) == [("a", 0), ("b", 0)]
-    assert mids(queue.take(3)) == [("c", 0), ("a", 1), ("b", 1)]
-    assert mids(queue.take(9)) == [("c", 1), ("a", 2), ("b", 2), ("c", 2)]
+    for turn in range(3):
+        for number, device in enumerate("abc"):
+            queue.offer(device, message(10 * turn + number))
+    assert mids(queue.take(2)) == [("a", 0), ("b", 1)]
+    assert mids(queue.take(3)) == [("c", 2), ("a", 10), ("b", 11)]
+    assert mids(queue.take(9)) == [("c", 12), ("a", 20), ("b", 21), ("c", 22)]
 
 
 def test_the_order_within_a_device_is_kept():
     queue = FairQueue()
     for mid in range(50):
         queue.offer("a", message(mid))
-        queue.offer("b", message(mid))
+        queue.offer("b", message(100 + mid))
     taken = [pair for _ in range(11) for pair in mids(queue.take(9))] + mids(queue.take(9))
-    for device in "ab":
-        assert [mid for name, mid in taken if name == device] == list(range(50))
+    for device, first in (("a", 0), ("b", 100)):
+        assert [mid for name, mid in taken if name == device] == list(range(first, first + 50))
 
 
 def test_size_and_bytes_follow():
@@ -64,9 +64,21 @@ def test_a_device_beyond_its_allowance_is_shed_until_time_passes():
     clock = Clock()
     queue = FairQueue(clock, burst=10)
     assert [queue.offer("flood", message(mid)) for mid in range(12)] == [True] * 10 + [False] * 2
-    assert queue.offer("other", message(0))
+    assert queue.offer("other", message(50))
     clock.now = 3 / RATE_PER_S
-    assert [queue.offer("flood", message(mid)) for mid in range(4)] == [True] * 3 + [False]
+    assert [queue.offer("flood", message(mid)) for mid in range(60, 64)] == [True] * 3 + [False]
+
+
+def test_a_message_delivered_again_while_it_waits_is_queued_once():
+    queue = FairQueue()
+    queue.offer("a", message(7))
+    assert queue.offer("a", message(7))
+    (pair,) = queue.take(9)
+    assert queue.offer("a", message(7))  # it is being written
+    assert queue.size == 0
+    queue.done([pair[1]])
+    queue.offer("a", message(7))  # the next message with this packet id
+    assert queue.size == 1
 
 
 def test_messages_the_broker_does_not_bound_are_bounded_here():
@@ -79,7 +91,7 @@ def test_allowances_of_silent_devices_are_forgotten():
     clock = Clock()
     queue = FairQueue(clock)
     for number in range(1000):
-        queue.offer(f"d{number}", message(0))
+        queue.offer(f"d{number}", message(number))
     clock.now = 100.0
-    queue.offer("d0", message(1))
+    queue.offer("d0", message(1000))
     assert len(queue._allowance) == 1
