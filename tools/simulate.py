@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from contract import wire
 from tools import rom
 
-HEAP = "192k"  # of 64-bit words, names included: firmware/DESIGN.md "Memory" says what a chip needs
+HEAP = "256k"  # of 64-bit words, names included: firmware/DESIGN.md "Memory" says what a chip needs
 WAKE_DEADLINE_S = 60.0  # then the watchdog bites
 _SERVER = Path(__file__).with_name("wake_server.py")
 _LOG_TAIL_BYTES = 2000
@@ -130,6 +130,7 @@ class WakeServer:
             except (TimeoutError, asyncio.CancelledError) as why:
                 self.kill(number)
                 if isinstance(why, asyncio.CancelledError):
+                    ended.cancel()  # its report will come, and nobody waits for it
                     raise
                 result = await ended
             return result._replace(wall_s=time.monotonic() - began)
