@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 OK = 0
 MIGRATED = 1  # an older layout was read; the next store() writes the present one
 REBUILT = 2  # torn, foreign or empty: a new epoch has begun and every counter is 0
-STATUS_NAMES = ("ok", "migrated", "rebuilt")
 
 _FORM = layout.form_of(layout.FIELDS)
 _READINGS_RANK = STREAMS.index(READINGS)
