@@ -1,4 +1,4 @@
-"""A server that serves what no publisher signed: the board refuses each by its reason, goes on, and everyone sees why."""
+"""A server that serves what no publisher signed: the board refuses each by its reason and goes on, and all see why."""
 
 import asyncio
 from collections.abc import Callable
@@ -35,8 +35,8 @@ WAKES = 40  # enough for an offer to come, be fetched and be answered for
 
 def model(key: PublisherKey, version: str, sequence: int, **changes: object) -> bytes:
     """A sound artifact for this board, but for `changes` of its manifest."""
-    fields = {"schema": SCHEMA, "threshold": 1e9, "version": version, "sequence": sequence} | changes
-    return forge.sound(key, offset=0, **fields)
+    fields: dict[str, Any] = {"schema": SCHEMA, "threshold": 1e9, "version": version, "sequence": sequence}
+    return forge.sound(key, offset=0, **(fields | changes))
 
 
 def wrong_signature(key: PublisherKey) -> tuple[bytes, bytes]:
