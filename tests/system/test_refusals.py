@@ -20,6 +20,7 @@ from cloud.store.engine import make_engine, writing
 from cloud.store.tables import artifacts, desired, models
 from contract import artifact
 from model_export import keys
+from model_export.artifact import pack
 from model_export.keys import PublisherKey
 from tests.device.update import forge
 from tools.demo import stage
@@ -36,7 +37,7 @@ WAKES = 40  # enough for an offer to come, be fetched and be answered for
 def model(key: PublisherKey, version: str, sequence: int, **changes: object) -> bytes:
     """A sound artifact for this board, but for `changes` of its manifest."""
     fields: dict[str, Any] = {"schema": SCHEMA, "threshold": 1e9, "version": version, "sequence": sequence}
-    return forge.sound(key, offset=0, **(fields | changes))
+    return pack(forge.manifest(**(fields | changes)), forge.golden(0), forge.payload(0), key)
 
 
 def wrong_signature(key: PublisherKey) -> tuple[bytes, bytes]:
