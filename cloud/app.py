@@ -24,6 +24,9 @@ from cloud.models.download import ArtifactServer
 from cloud.models.follower import keep_following
 from cloud.models.routes import router as models_router
 from cloud.models.service import Registry
+from cloud.rollouts.controller import keep_moving
+from cloud.rollouts.routes import router as rollouts_router
+from cloud.rollouts.service import Rollouts
 from cloud.settings import Settings, admin_token, load_settings
 from cloud.store.engine import make_engine
 from cloud.web.assets import shipped
@@ -47,7 +50,10 @@ def create_app(settings: Settings) -> Litestar:
     live = Live()
     app = Litestar(
         route_handlers=[
-            Router(path="/api/v1", route_handlers=[devices_router, provisioning_router, frames_router, models_router]),
+            Router(
+                path="/api/v1",
+                route_handlers=[devices_router, provisioning_router, frames_router, models_router, rollouts_router],
+            ),
             health.live,
             health.ready,
             metrics.metrics,
@@ -78,14 +84,19 @@ def _parts(settings: Settings, live: Live):  # noqa: ANN202
         app.state.artifact_server = ArtifactServer(blobs)
         app.state.registry = Registry(engine, blobs)
         app.state.provisioner = Provisioner(settings, engine)
+        app.state.rollouts = Rollouts(engine)
         app.state.pages = Pages(engine)
-        follower = asyncio.create_task(keep_following(engine, app.state.registry), name="follower")
+        tasks = [
+            asyncio.create_task(keep_following(engine, app.state.registry), name="follower"),
+            asyncio.create_task(keep_moving(app.state.rollouts), name="rollouts"),
+        ]
         try:
             yield
         finally:
             live.close()
-            follower.cancel()
-            await asyncio.gather(follower, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await engine.dispose()
 
     return parts

@@ -6,21 +6,23 @@ artifact from the board's last HELLO, raises desired.version where it changes, a
 It may run at any time and any number of times: with nothing new to say it writes nothing.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from cloud.errors import Conflict
 from cloud.models.manifests import from_json
-from cloud.models.tables import assignments, deployments
+from cloud.models.tables import assignments, deployments, model_runs
 from cloud.models.targets import Board, Candidate, choose
 from cloud.store.engine import insert
 from cloud.store.tables import aliases, artifacts, desired, devices, models
 from contract import artifact, wire
 
 CHAMPION = "champion"
+ROLLOUT_SOURCE = "rollout:"
 
 # Parameters of one IN (...): below the limit of both databases.
 _CHUNK = 500
@@ -63,27 +65,40 @@ async def assign(
     )
 
 
+async def require_free(connection: AsyncConnection, names: Sequence[str]) -> None:
+    """Raises Conflict when a rollout owns one of the boards."""
+    for part in chunks(names):
+        query = sa.select(assignments.c.device, assignments.c.source).where(
+            assignments.c.device.in_(part), assignments.c.source.startswith(ROLLOUT_SOURCE)
+        )
+        taken = (await connection.execute(query.limit(1))).one_or_none()
+        if taken is not None:
+            rollout = taken.source.removeprefix(ROLLOUT_SOURCE)
+            raise Conflict(f"{taken.device} is in rollout {rollout}", f"wait for its end, or `rollout abort {rollout}`")
+
+
 async def release(connection: AsyncConnection, names: Sequence[str]) -> None:
     """Lets boards follow the champion of their model again; `reconcile` has to follow."""
-    for part in _chunks(names):
+    for part in chunks(names):
         await connection.execute(sa.delete(assignments).where(assignments.c.device.in_(part)))
 
 
 async def reconcile(connection: AsyncConnection, now_ms: int, only: Sequence[str] | None = None) -> list[Change]:
     """Brings `desired` in line with what is wanted, for all boards or those named; returns what changed."""
     champions = await _champions(connection)
-    candidates: dict[tuple[str, str], list[Candidate]] = {}
+    known: dict[tuple[str, str], list[Candidate]] = {}
+    floors = await _rollback_floors(connection)
     changes: list[Change] = []
-    for part in [None] if only is None else _chunks(only):
+    for part in [None] if only is None else chunks(only):
         for row in await _boards(connection, part):
             wanted = _wanted(row, champions)
             if isinstance(wanted, str):
                 change = Change(row["device"], None, wanted)
             else:
                 key = (wanted.name, wanted.version)
-                if key not in candidates:
-                    candidates[key] = await _candidates(connection, *key)
-                change = _resolve(row, wanted, candidates[key], now_ms)
+                if key not in known:
+                    known[key] = await candidates(connection, *key)
+                change = _resolve(row, floors, wanted, known[key], now_ms)
             cause = "" if isinstance(wanted, str) else wanted.cause
             if await _write(connection, row, change, cause, now_ms):
                 changes.append(change)
@@ -109,22 +124,25 @@ def _wanted(row: sa.RowMapping, champions: dict[str, sa.RowMapping]) -> _Wanted 
     return _Wanted(fitting[0]["name"], fitting[0]["version"], CHAMPION) if fitting else ""
 
 
-def _resolve(row: sa.RowMapping, wanted: _Wanted, candidates: list[Candidate], now_ms: int) -> Change:
+def _resolve(
+    row: sa.RowMapping, floors: Mapping[str, int], wanted: _Wanted, candidates: list[Candidate], now_ms: int
+) -> Change:
     if row["hello_ms"] is None:
         return Change(row["device"], None, f"{wanted.name} {wanted.version} waits for the board's first HELLO")
-    choice = choose(board_of(row), candidates, now_ms // 1000)
+    board = board_of(row, row["previous_sha8"] or "", floors.get(row["model_sha8"], 0))
+    choice = choose(board, candidates, now_ms // 1000)
     if choice.candidate is None:
         reason = wire.REASON_NAMES[choice.reason]
         return Change(row["device"], None, f"{wanted.name} {wanted.version}: {reason}: {choice.detail}")
     return Change(row["device"], choice.candidate.sha256, "")
 
 
-def board_of(row: sa.RowMapping) -> Board:
-    """The capabilities in a row of `devices` that has seen a HELLO."""
+def board_of(row: sa.RowMapping, previous: str = "", floor: int = 0) -> Board:
+    """The capabilities in a row of `devices` that has seen a HELLO; `previous` and `floor` as in Board."""
     target = artifact.Target(
         row["arch"], row["abi"], row["formats"], bytes.fromhex(row["schema_hash"]), row["proto"], row["sequence"]
     )
-    return Board(target, tuple(row["key_ids"]), row["free_flash"], row["model_sha8"] or "")
+    return Board(target, tuple(row["key_ids"]), row["free_flash"], row["model_sha8"] or "", previous, floor)
 
 
 async def _write(connection: AsyncConnection, row: sa.RowMapping, change: Change, cause: str, now_ms: int) -> bool:
@@ -154,6 +172,13 @@ async def _write(connection: AsyncConnection, row: sa.RowMapping, change: Change
 
 
 async def _boards(connection: AsyncConnection, only: Sequence[str] | None) -> Sequence[sa.RowMapping]:
+    previous = (
+        sa.select(model_runs.c.sha8)
+        .where(model_runs.c.device == devices.c.device, model_runs.c.sha8 != devices.c.model_sha8)
+        .order_by(model_runs.c.since_ms.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
     query = (
         sa.select(
             devices,
@@ -162,6 +187,7 @@ async def _boards(connection: AsyncConnection, only: Sequence[str] | None) -> Se
             assignments.c.source.label("assigned_source"),
             desired.c.artifact_sha256.label("desired_sha256"),
             desired.c.why.label("desired_why"),
+            previous.label("previous_sha8"),
         )
         .select_from(
             devices.outerjoin(assignments, assignments.c.device == devices.c.device).outerjoin(
@@ -184,11 +210,19 @@ async def _champions(connection: AsyncConnection) -> dict[str, sa.RowMapping]:
     return {row["name"]: row for row in (await connection.execute(query)).mappings()}
 
 
-async def _candidates(connection: AsyncConnection, name: str, version: str) -> list[Candidate]:
+async def _rollback_floors(connection: AsyncConnection) -> dict[str, int]:
+    """sha8 of each artifact -> the lowest sequence a board that runs it may go back to."""
+    rows = await connection.execute(sa.select(artifacts.c.sha256, artifacts.c.manifest))
+    return {row.sha256[:16]: row.manifest.get("rollback_floor", 0) for row in rows}
+
+
+async def candidates(connection: AsyncConnection, name: str, version: str) -> list[Candidate]:
+    """The artifacts of a version."""
     query = sa.select(artifacts.c.sha256, artifacts.c.key_id, artifacts.c.size, artifacts.c.manifest)
     rows = await connection.execute(query.where(artifacts.c.name == name, artifacts.c.version == version))
     return [Candidate(row.sha256, row.key_id, row.size, from_json(row.manifest)) for row in rows]
 
 
-def _chunks(names: Sequence[str]) -> list[Sequence[str]]:
+def chunks(names: Sequence[str]) -> list[Sequence[str]]:
+    """The names in parts that fit into one IN (...) of either database."""
     return [names[at : at + _CHUNK] for at in range(0, len(names), _CHUNK)]

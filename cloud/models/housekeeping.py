@@ -9,6 +9,7 @@ from cloud.models.blobs import Blobs
 from cloud.models.queries import show_version
 from cloud.models.tables import assignments
 from cloud.models.views import Collected, Version
+from cloud.rollouts.queries import users_of
 from cloud.store.tables import artifacts, models
 
 # A publish stores its blobs first and names them in the database afterwards: younger ones may still get their row.
@@ -23,6 +24,7 @@ async def delete_version(connection: AsyncConnection, name: str, version: str) -
     users += [f"{device} is pinned to it" for device in (await connection.execute(pinned)).scalars()]
     users += [f"{device} is told to run it" for device in detail.wanted]
     users += [f"{device} runs it" for device in detail.running]
+    users += [f"rollout {rollout}" for rollout in await users_of(connection, name, version)]
     if users:
         more = f" and {len(users) - 3} more" if len(users) > 3 else ""
         raise Conflict(

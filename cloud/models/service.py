@@ -107,6 +107,7 @@ class Registry:
         """Unpins a board: it follows the champion of its model again."""
         async with self._writing.begin() as connection:
             await _require_devices(connection, [device])
+            await outbox.require_free(connection, [device])
             await outbox.release(connection, [device])
             return await _reconciled(connection, now_ms(), [device])
 
@@ -128,6 +129,7 @@ class Registry:
             if not names:
                 raise NotFound(f"no board of kind {to.kind!r}", "`edgewise device list` shows the kinds")
         await _require_devices(connection, names)
+        await outbox.require_free(connection, names)
         await outbox.assign(connection, names, name, version, OPERATOR, now)
         return await _reconciled(connection, now, names)
 

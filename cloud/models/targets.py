@@ -35,6 +35,8 @@ class Board:
     key_ids: tuple[str, ...]  # hex, the publisher keys it trusts
     free_flash_bytes: int
     running: str  # sha8 of its model in hex, "" when it has none
+    previous: str = ""  # sha8 of the model it ran before: it lies in its other slot
+    floor: int = 0  # the lowest sequence its present model lets it go back to
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ def refusal(board: Board, candidate: Candidate, now_s: int) -> int:
     """
     if _runs(board, candidate):
         return wire.REASON_OK  # neither the counter nor the space matters for what is there already
-    reason = artifact.refusal(candidate.manifest, board.target, now_s)
+    reason = artifact.refusal(candidate.manifest, _target_for(board, candidate), now_s)
     if reason != wire.REASON_OK:
         return reason
     if candidate.key_id not in board.key_ids:
@@ -94,6 +96,14 @@ def choose(board: Board, candidates: Sequence[Candidate], now_s: int) -> Choice:
 
 def _runs(board: Board, candidate: Candidate) -> bool:
     return board.running != "" and candidate.sha256.startswith(board.running)
+
+
+def _target_for(board: Board, candidate: Candidate) -> artifact.Target:
+    """The board's capabilities; what lies in its other slot may be below its anti-rollback counter."""
+    if not board.previous or not candidate.sha256.startswith(board.previous):
+        return board.target
+    of = board.target
+    return artifact.Target(of.arch, of.abi, of.formats, of.schema_hash, of.contract, min(of.sequence, board.floor))
 
 
 def _sentence(board: Board, candidate: Candidate, reason: int) -> str:

@@ -39,8 +39,9 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     name: str
     version: str
     fallback: str
-    """The version boards go back to; the control boards run it meanwhile."""
-    period_ms: int
+    """The version boards run now and go back to; the control boards stay with it."""
+    period_ms: int = 0
+    """0: measured on the cohort when the rollout is planned."""
     kind: str = ""
     """Only boards of this kind."""
     devices: tuple[str, ...] = ()

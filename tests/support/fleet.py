@@ -2,7 +2,7 @@
 
 import asyncio
 from array import array
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
@@ -50,6 +50,7 @@ class Fleet:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._seqs: dict[tuple[str, int], int] = {}
+        self.now_ms: Callable[[], int] = now_ms
 
     def add(self, device: str, kind: str = "pump") -> None:
         """What `edgewise device add` writes."""
@@ -148,7 +149,7 @@ class Fleet:
         """One message of a board, committed."""
 
         async def write(engine: Any) -> None:
-            await Writer(engine).write([Item(device, wire.topic(device, wire.KIND_UP), b"", what)], now_ms())
+            await Writer(engine).write([Item(device, wire.topic(device, wire.KIND_UP), b"", what)], self.now_ms())
 
         self.run(write)
 

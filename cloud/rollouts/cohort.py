@@ -1,0 +1,137 @@
+"""Which boards a rollout is about, and how it takes hold of them and lets go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from cloud.errors import BadRequest, Conflict
+from cloud.models import desired as outbox
+from cloud.models.manifests import from_json
+from cloud.models.tables import assignments
+from cloud.models.targets import choose
+from cloud.rollouts.facts import past_of
+from cloud.rollouts.plan import MAX_COHORT, Plan, canaries_of, in_bucket_order
+from cloud.rollouts.tables import rollout_boards
+from cloud.store.tables import artifacts, devices, health, models
+
+_DEFAULT_PERIOD_MS = 3_600_000
+
+
+async def eligible(connection: AsyncConnection, plan: Plan, now_ms: int) -> list[str]:
+    """The boards of a plan: they run the fallback now, match the plan's filters, can run the candidate, are not pinned.
+
+    That they run the fallback is what makes going back sure: it stays in their other slot. Raises BadRequest for an
+    empty cohort, saying how many boards each condition left.
+    """
+    pinned = sa.select(assignments.c.device).where(assignments.c.version.is_not(None))
+    query = sa.select(devices).where(
+        devices.c.model_name == plan.name,
+        devices.c.model_version == plan.fallback,
+        devices.c.device.not_in(pinned) | devices.c.device.in_(_in_rollouts()),
+    )
+    if plan.kind:
+        query = query.where(devices.c.kind == plan.kind)
+    rows = (await connection.execute(query.order_by(devices.c.device).limit(MAX_COHORT + 1))).mappings().all()
+    wanted = set(plan.devices)
+    if wanted:
+        missing = sorted(wanted - {row["device"] for row in rows})
+        if missing:
+            raise BadRequest(
+                f"{', '.join(missing[:5])} run{'s' if len(missing) == 1 else ''} no {plan.name} {plan.fallback}",
+                "a rollout is for boards that run the version it can go back to",
+            )
+        rows = [row for row in rows if row["device"] in wanted]
+    if len(rows) > MAX_COHORT:
+        raise BadRequest(f"more than {MAX_COHORT} boards in one rollout", "narrow it with --kind or --devices")
+    candidates = await outbox.candidates(connection, plan.name, plan.version)
+    fitting = [row["device"] for row in rows if choose(outbox.board_of(row), candidates, now_ms // 1000).candidate]
+    if not fitting:
+        raise BadRequest(
+            f"no board to roll {plan.name} {plan.version} out to: {len(rows)} run {plan.fallback} and match, none of "
+            f"them can take {plan.version}",
+            "see `edgewise device list`, or add an artifact for their target",
+        )
+    return fitting
+
+
+def _in_rollouts() -> sa.Select[Any]:
+    """Boards that another rollout has pinned: `_check_free` says so better than leaving them out in silence."""
+    return sa.select(rollout_boards.c.device).where(rollout_boards.c.active)
+
+
+async def check(connection: AsyncConnection, plan: Plan, names: Sequence[str]) -> None:
+    """Raises for a plan that could not be undone, could not tell good from bad, or would meet another rollout."""
+    query = sa.select(models.c.sequence).where(models.c.name == plan.name, models.c.version == plan.fallback)
+    sequence: int = (await connection.execute(query)).scalar_one()
+    manifests = sa.select(artifacts.c.manifest).where(
+        artifacts.c.name == plan.name, artifacts.c.version == plan.version
+    )
+    for manifest in (await connection.execute(manifests)).scalars():
+        floor = from_json(manifest).rollback_floor
+        if floor > sequence:
+            raise BadRequest(
+                f"{plan.version} forbids boards to go back below sequence {floor}, {plan.fallback} has {sequence}",
+                "sign the candidate with a lower rollback floor, or deploy it without a rollout",
+            )
+    canaries_of(plan, len(names))
+    await _check_free(connection, names)
+
+
+async def enrol(connection: AsyncConnection, rollout: int, names: Sequence[str]) -> None:
+    """Writes the cohort down, in bucket order; nothing happens to the boards yet."""
+    fixed: dict[str, Any] = {"rollout": rollout, "active": False, "exposed": False, "before": {}}
+    rows = [{**fixed, "device": device, "rank": rank} for rank, device in enumerate(in_bucket_order(rollout, names))]
+    await connection.execute(sa.insert(rollout_boards), rows)
+
+
+async def take_hold(connection: AsyncConnection, rollout: int, plan: Plan, names: Sequence[str], now_ms: int) -> None:
+    """From now on the boards are this rollout's: pinned to the fallback, their past written down. Raises Conflict."""
+    await _check_free(connection, names)
+    past = await past_of(connection, names, plan.period_ms, now_ms)
+    columns = rollout_boards.c
+    statement = (
+        sa.update(rollout_boards)
+        .where(columns.rollout == rollout, columns.device == sa.bindparam("of_device"))
+        .values(active=True, before=sa.bindparam("its_past"))
+    )
+    rows = [{"of_device": device, "its_past": {k: list(v) for k, v in past[device].items()}} for device in names]
+    await connection.execute(statement, rows)
+    await outbox.assign(connection, names, plan.name, plan.fallback, f"{outbox.ROLLOUT_SOURCE}{rollout}", now_ms)
+
+
+async def let_go(connection: AsyncConnection, rollout: int) -> None:
+    """The boards are free for another rollout."""
+    await connection.execute(sa.update(rollout_boards).where(rollout_boards.c.rollout == rollout).values(active=False))
+
+
+async def measured_period_ms(connection: AsyncConnection, names: Sequence[str]) -> int:
+    """How often the boards report: the median of the last reports' periods, an hour when there are none."""
+    periods: list[int] = []
+    for part in outbox.chunks(names):
+        query = (
+            sa.select(health.c.device, health.c.period_ms)
+            .where(health.c.device.in_(part), health.c.period_ms > 0)
+            .order_by(health.c.device, health.c.epoch, health.c.seq)
+        )
+        last = {row.device: row.period_ms for row in await connection.execute(query)}
+        periods.extend(last.values())
+    return int(median(periods)) if periods else _DEFAULT_PERIOD_MS
+
+
+async def _check_free(connection: AsyncConnection, names: Sequence[str]) -> None:
+    for part in outbox.chunks(names):
+        query = (
+            sa.select(rollout_boards.c.device, rollout_boards.c.rollout)
+            .where(rollout_boards.c.device.in_(part), rollout_boards.c.active)
+            .limit(1)
+        )
+        taken = (await connection.execute(query)).one_or_none()
+        if taken is not None:
+            raise Conflict(
+                f"{taken.device} is in rollout {taken.rollout}", "wait for its end, abort it, or leave the board out"
+            )

@@ -1,0 +1,31 @@
+"""Moves every rollout that is under way, once a second. Several at once do no harm: each move is one transaction."""
+
+import asyncio
+import logging
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from cloud.errors import EdgewiseError
+from cloud.rollouts.service import Rollouts
+
+_log = logging.getLogger(__name__)
+
+_PERIOD_S = 1.0
+
+
+async def keep_moving(rollouts: Rollouts) -> None:
+    """Runs until cancelled. A rollout that cannot be moved now is tried again; the others go on."""
+    while True:
+        try:
+            for rollout in await rollouts.active():
+                await _move(rollouts, rollout)
+        except SQLAlchemyError as error:
+            _log.warning("rollouts wait: %s", error)
+        await asyncio.sleep(_PERIOD_S)
+
+
+async def _move(rollouts: Rollouts, rollout: int) -> None:
+    try:
+        await rollouts.step(rollout)
+    except EdgewiseError as error:
+        _log.error("rollout %d cannot be moved: %s", rollout, error)

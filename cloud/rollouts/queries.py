@@ -1,0 +1,114 @@
+"""Reads of rollouts."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from cloud.errors import NotFound
+from cloud.rollouts.engine import ACTIVE, Stage, State
+from cloud.rollouts.facts import artifact_names, board_facts, members
+from cloud.rollouts.gates import BoardFacts, Finding, Status
+from cloud.rollouts.plan import Plan
+from cloud.rollouts.tables import rollout_steps, rollouts
+from cloud.rollouts.views import Cohort, Rollout, RolloutDetail, Step
+
+_MAX_STEPS = 200
+_MAX_BOARDS = 1000
+
+
+async def list_rollouts(connection: AsyncConnection, now_ms: int, limit: int = 100) -> list[Rollout]:
+    """The newest first."""
+    rows = (await connection.execute(sa.select(rollouts).order_by(rollouts.c.id.desc()).limit(limit))).mappings()
+    return [(await _summary(connection, row, now_ms))[0] for row in rows.all()]
+
+
+async def show_rollout(connection: AsyncConnection, rollout: int, now_ms: int) -> RolloutDetail:
+    """Raises NotFound."""
+    row = (await connection.execute(sa.select(rollouts).where(rollouts.c.id == rollout))).mappings().one_or_none()
+    if row is None:
+        raise NotFound(f"no rollout {rollout}", "`edgewise rollout list` shows them")
+    summary, facts = await _summary(connection, row, now_ms)
+    exposed = {member.device for member in await members(connection, rollout) if member.exposed}
+    query = sa.select(rollout_steps).where(rollout_steps.c.rollout == rollout).order_by(rollout_steps.c.id.desc())
+    steps = (await connection.execute(query.limit(_MAX_STEPS))).mappings()
+    return RolloutDetail(
+        summary=summary,
+        plan=msgspec.convert(row["plan"], Plan),
+        state=msgspec.convert(row["state"], State),
+        findings=msgspec.convert(row["findings"], list[Finding]),
+        steps=[Step(s["at_ms"], s["stage"], s["step"], s["exposed"], s["reason"], s["by"]) for s in steps],
+        cohort=[
+            Cohort(board.device, board.device in exposed, board.status, board.silent, board.reason)
+            for board in facts[:_MAX_BOARDS]
+        ],
+    )
+
+
+def eta_ms(plan: Plan, state: State, contact_ms: int, now_ms: int) -> int | None:
+    """When a rollout that nothing stops will be done, unix ms. `contact_ms`: how long sleepers take to be told.
+
+    A step begins when most of its boards have been told; after that its periods are counted. Paused time is not known.
+    """
+    if state.stage not in (Stage.DRAFT, Stage.CANARY, Stage.SOAK, Stage.RAMP):
+        return None
+    soak, ramp = plan.soak_periods * plan.period_ms, plan.ramp_periods * plan.period_ms
+    steps = len(plan.steps) - 1
+    # Told at one contact, tried by the next: that is when the canaries count as having tried it.
+    canary = 2 * contact_ms
+    match state.stage:
+        case Stage.DRAFT:
+            return now_ms + canary + soak + steps * ramp
+        case Stage.CANARY:
+            return max(now_ms, state.entered_ms + canary) + soak + steps * ramp
+        case Stage.SOAK:
+            return max(now_ms, state.entered_ms + soak) + steps * ramp
+        case _:
+            return max(now_ms, state.entered_ms + ramp) + (steps - state.step) * ramp
+
+
+async def _summary(connection: AsyncConnection, row: sa.RowMapping, now_ms: int) -> tuple[Rollout, list[BoardFacts]]:
+    plan, state = msgspec.convert(row["plan"], Plan), msgspec.convert(row["state"], State)
+    cohort = await members(connection, row["id"])
+    names = await artifact_names(connection, plan.name, plan.version)
+    facts = await board_facts(connection, cohort, names, state.started_ms, now_ms, with_reports=False)
+    counts = Counter(board.status for board in facts)
+    active = state.stage in ACTIVE
+    summary = Rollout(
+        id=row["id"],
+        name=plan.name,
+        version=plan.version,
+        fallback=plan.fallback,
+        stage=state.stage,
+        step_percent=_percent(plan, state),
+        boards=len(cohort),
+        running=counts[Status.RUNNING],
+        failed=counts[Status.FAILED],
+        waiting=counts[Status.WAITING] + counts[Status.TRYING] if active else 0,
+        silent=sum(board.silent for board in facts),
+        reason=state.reason,
+        created_ms=row["created_ms"],
+        changed_ms=row["changed_ms"],
+        eta_ms=eta_ms(plan, state, plan.period_ms, now_ms),
+    )
+    return summary, facts
+
+
+def _percent(plan: Plan, state: State) -> int:
+    if state.stage in (Stage.DRAFT, Stage.ROLLING_BACK, Stage.ABORTED):
+        return 0
+    return 100 if state.stage == Stage.DONE else plan.steps[state.step]
+
+
+async def users_of(connection: AsyncConnection, name: str, version: str) -> list[int]:
+    """Rollouts that have not ended and are from or to a version."""
+    ended = [Stage.DONE.value, Stage.ABORTED.value]
+    query = sa.select(rollouts.c.id).where(
+        rollouts.c.name == name,
+        (rollouts.c.version == version) | (rollouts.c.fallback == version),
+        rollouts.c.stage.not_in(ended),
+    )
+    return list((await connection.execute(query)).scalars())
