@@ -34,7 +34,7 @@ OTHER_SCHEMA = "v1;w=8;c=flow:l/s:100;f=mean,min,max"
 WAKES = 40  # enough for an offer to come, be fetched and be answered for
 
 
-def model(key: PublisherKey, version: str, sequence: int, **changes: object) -> bytes:
+def model(key: PublisherKey, version: str, sequence: int, **changes: Any) -> bytes:
     """A sound artifact for this board, but for `changes` of its manifest."""
     fields: dict[str, Any] = {"schema": SCHEMA, "threshold": 1e9, "version": version, "sequence": sequence}
     return pack(forge.manifest(**(fields | changes)), forge.golden(0), forge.payload(0), key)
