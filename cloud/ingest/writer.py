@@ -95,7 +95,8 @@ class _Batch:
         groups: Groups = {}
         for item in items:
             if item.device not in known:
-                self._set_aside(item, Poison(_UNKNOWN_DEVICE, ""))
+                if not isinstance(item.what, bool):  # retained states of removed devices come at every connect
+                    self._set_aside(item, Poison(_UNKNOWN_DEVICE, ""))
                 continue
             self._seen.setdefault(
                 item.device, {"b_contact_ms": None, "b_online": None, "b_set_aside": 0, "b_unknown_codes": 0}
@@ -117,11 +118,17 @@ class _Batch:
                 )
             self.outcome.hellos[device] = said[-1]
             self.outcome.acks.setdefault(device, []).extend(accounts[id_] for id_ in _hello_streams(device, said))
+        self.outcome.say_hello = {
+            id_.device
+            for id_ in groups
+            if id_.epoch >= known[id_.device] and self._clocks.wants_hello((id_.device, id_.epoch))
+        }
         await self._finish(accounts)
 
-    async def _known_devices(self, names: set[str]) -> set[str]:
-        query = sa.select(devices.c.device).where(devices.c.device.in_(names))
-        return set(await self._connection.scalars(query))
+    async def _known_devices(self, names: set[str]) -> dict[str, int]:
+        """Of the devices that exist, the epoch of the last HELLO."""
+        query = sa.select(devices.c.device, devices.c.epoch).where(devices.c.device.in_(names))
+        return {device: epoch or 0 for device, epoch in await self._connection.execute(query)}
 
     def _sort(self, item: Item, groups: Groups, hellos: dict[str, list[w.Hello]]) -> None:
         """Puts one message of a known device where it is dealt with."""
@@ -166,8 +173,6 @@ class _Batch:
                     account.duplicates += numbers.end - numbers.seq
         if latest_ms >= 0:
             self._clocks.tell((account.device, account.epoch), latest_ms, self._now_ms)
-        if self._clocks.wants_hello((account.device, account.epoch)):
-            self.outcome.say_hello.add(account.device)
 
     async def _store(self, account: Account, known: Around, item: Item, numbers: Numbers, record: Record) -> None:
         if isinstance(record, w.Readings):

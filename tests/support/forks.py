@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 from cloud.ingest.__main__ import main as ingest_main
@@ -19,17 +20,16 @@ _ROOT = Path(__file__).parents[2]
 class Forks:
     """The parent of ingest processes."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self) -> None:
         path = os.pathsep.join([str(_ROOT), str(_ROOT / "firmware")])
-        with log.open("ab") as errors:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.forks"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                env={**os.environ, "PYTHONPATH": path},
-            )
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.forks"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # what children have to say is in their ingest.log
+            text=True,
+            env={**os.environ, "PYTHONPATH": path},
+        )
 
     def start(self, environ: dict[str, str]) -> int:
         """Starts an ingest process, returns its pid at once."""
@@ -39,11 +39,11 @@ class Forks:
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
 
-    def close(self) -> None:
-        """Ends the parent; children are the caller's to kill."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(5)
+
+@cache
+def shared_forks() -> Forks:
+    """One for the whole test run; it ends with it, because its input ends."""
+    return Forks()
 
 
 def _serve() -> None:

@@ -19,7 +19,7 @@ from cloud.settings import Settings, load_settings
 from cloud.store import tables as t
 from cloud.store.engine import make_engine, writing
 from cloud.up import prepare
-from tests.support.forks import Forks
+from tests.support.forks import shared_forks
 
 READY_DEADLINE_S = 10.0
 
@@ -31,7 +31,6 @@ class Parts:
         self.settings: Settings = load_settings({"EDGEWISE_MQTT_PORT": str(port)}, data_dir=folder)
         self.devices = list(devices)
         self._broker: subprocess.Popen[bytes] | None = None
-        self._forks: Forks | None = None
         self._ingest: int | None = None
         asyncio.run(self._prepare())
 
@@ -71,9 +70,7 @@ class Parts:
 
     def start_ingest(self) -> None:
         """Starts it and returns at once."""
-        if self._forks is None:
-            self._forks = Forks(self.settings.data_dir.with_suffix(".log"))
-        self._ingest = self._forks.start(self.settings.environment())
+        self._ingest = shared_forks().start(self.settings.environment())
 
     def kill_ingest(self) -> None:
         """SIGKILL; returns when it is gone."""
@@ -89,8 +86,6 @@ class Parts:
         """Ends everything, whatever state it is in."""
         if self._ingest is not None:
             self.kill_ingest()
-        if self._forks is not None:
-            self._forks.close()
         if self._broker is not None:
             self._broker.kill()
             self._broker.wait(5)

@@ -78,3 +78,10 @@ def test_epochs_have_clocks_of_their_own(store: Store):
     store.write(hello(epoch=2, t_ms=10), event(0, epoch=1, t_ms=500), at_ms=NOW_MS + _DAY_MS)
     assert epoch(store, 1) == (NOW_MS - 1_000, t.QUALITY_HELLO)
     assert epoch(store, 2) == (NOW_MS + _DAY_MS - 10, t.QUALITY_HELLO)
+
+
+def test_hello_is_asked_for_the_newest_epoch_only(store: Store):
+    store.write(hello(epoch=5))
+    assert store.write(event(0, epoch=3)).say_hello == set()  # no HELLO will ever name its clock
+    assert store.write(event(0, epoch=6)).say_hello == {BOARD}
+    assert store.write(hello(epoch=6), event(1, epoch=6)).say_hello == set()
