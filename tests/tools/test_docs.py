@@ -16,9 +16,12 @@ NOT_RUN = {
     "make test": "this is it",
     "make demo": "tests/system runs it",
     "make check": "runs beside the tests in .ci/run",
+    "make bench": "tests/tools runs the runner; the measurements themselves take minutes",
     "edgewise board flash --image ESP32_GENERIC_C3.bin": "needs a board; tests/tools/test_board.py flashes a stand-in",
     "edgewise board deploy --config config.json": "needs a board; tests/tools/test_board.py deploys to a stand-in",
 }
+# Guides whose commands need those before them: tests/system/test_guides.py runs each from first to last.
+IN_ORDER = ("docs/firmware-in-ci.md", "docs/publish.md")
 
 
 def page_id(path: Path) -> str:
@@ -31,7 +34,7 @@ def commands(page: Path) -> list[str]:
     return [line[2:].strip() for block in blocks for line in block.splitlines() if line.startswith("$ ")]
 
 
-SHOWN = sorted({command for page in PAGES for command in commands(page)})
+SHOWN = sorted({command for page in PAGES if page_id(page) not in IN_ORDER for command in commands(page)})
 
 
 @pytest.mark.parametrize("command", [command for command in SHOWN if command not in NOT_RUN])

@@ -68,7 +68,7 @@ class Story:
                 await asyncio.wait_for(watch, _STEP_DEADLINE_S)
             finally:
                 watch.cancel()
-                await asyncio.gather(*lives, return_exceptions=True)
+                await asyncio.gather(watch, *lives, return_exceptions=True)
         return [self._outcome(board, plays[board.device], before[board.device]) for board in boards]
 
     async def _outages_and_update(self, boards: list[SimulatedBoard], watch: Watch) -> dict[str, str]:

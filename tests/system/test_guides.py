@@ -1,0 +1,49 @@
+"""The guides whose commands build on each other, each run from its first line to its last in an empty folder."""
+
+import os
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Spawn
+from tests.tools.test_docs import IN_ORDER, commands
+from tools.firmware import ROOT, program
+
+COMMAND_DEADLINE_S = 90
+START_DEADLINE_S = 30
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("page", IN_ORDER)
+def test_guide_runs_from_first_to_last_command(page: str, tmp_path: Path, spawn: Spawn, native_toolchain: Path):
+    environ = os.environ | {"XDG_DATA_HOME": str(tmp_path / "keys")}
+    (tmp_path / "build").mkdir()
+    for command in commands(ROOT / page):
+        words = shlex.split(command)
+        into = None
+        if ">" in words:
+            into = tmp_path / words[words.index(">") + 1]
+            words = words[: words.index(">")]
+        assert words[0] == "edgewise", command
+        words[0] = program("edgewise")
+        if words[1] == "up":
+            server = spawn(*words, cwd=tmp_path, env=environ, stdout=subprocess.PIPE)
+            assert server.stdout is not None
+            assert server.stdout.readline().startswith(b"Open http://"), (tmp_path / "0.log").read_text()
+            continue
+        done = subprocess.run(
+            words,
+            cwd=tmp_path,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_DEADLINE_S,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        if into is not None:
+            into.write_text(done.stdout)
+        print(f"$ {command}\n{done.stdout}")
