@@ -19,6 +19,7 @@ from cloud.errors import EdgewiseError
 from cloud.settings import DEFAULT_HTTP_PORT, DEFAULT_MQTT_PORT, Settings, load_settings
 
 Command = Callable[..., Any]
+_WIDTH_OF_A_FILE = 140
 
 _data = click.option("--data", metavar="DIR", help="Data folder (EDGEWISE_DATA_DIR, else ./edgewise-data).")
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -51,10 +52,15 @@ def show(as_json: bool, value: Any, table: Table | None = None) -> None:
     if as_json:
         click.echo(json.dumps(value, indent=2))
     elif table is not None:
-        Console().print(table)
+        terminal().print(table)
     else:
         for key, text in value.items():
             click.echo(f"{key}: {text}")
+
+
+def terminal() -> Console:
+    """Where tables go; into a file or a pipe they keep their width, so that no cell is cut."""
+    return Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE)
 
 
 def when(ms: int | None) -> str:
@@ -155,7 +161,7 @@ def device_show(name: str, data: str | None, server: str | None, as_json: bool) 
     if as_json:
         show(True, detail)
         return
-    console = Console()
+    console = terminal()
     for table in _detail_tables(detail):
         console.print(table)
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import wrap_file
 from rich.table import Table
 
-from cloud.cli import remote, served, show, when
+from cloud.cli import remote, served, show, terminal, when
 
 _TO = "Who shall run it: all (it becomes the champion), none, kind:KIND, or board ids with commas."
 _PUBLIC_KEY = re.compile(r"\b[0-9a-f]{128}\b")
@@ -77,7 +77,7 @@ def show_(name: str, version: str | None, data: str | None, server: str | None, 
     if as_json:
         show(True, found)
         return
-    console = Console()
+    console = terminal()
     summary = found["summary"]
     facts = Table(box=None, show_header=False, title=f"{name} {version}", title_justify="left")
     facts.add_row("aliases", ", ".join(summary["aliases"]) or "-")
