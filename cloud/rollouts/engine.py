@@ -133,7 +133,7 @@ def moved(state: State, trigger: Trigger, now_ms: int, reason: str = "") -> Stat
 
 
 def decide(plan: Plan, state: State, boards: Sequence[BoardFacts], now_ms: int) -> Decision:
-    """What to do now. `boards` is the cohort in bucket order, with what the store knows of each."""
+    """What to do now, at most one transition. `boards`: the cohort in bucket order, with what the store knows."""
     findings: list[Finding] = []
     if state.stage in (*EXPOSING, Stage.PAUSED):
         look = look_due(plan, state, now_ms)
@@ -142,6 +142,7 @@ def decide(plan: Plan, state: State, boards: Sequence[BoardFacts], now_ms: int) 
         worse = next((finding for finding in findings if finding.worse), None)
         if worse is not None:
             state = moved(state, Trigger.WORSE, now_ms, f"{worse.gate}: {worse.words}")
+            return Decision(state, findings, exposed_now(plan, state, len(boards)))
     if state.stage in EXPOSING:
         state = _advanced(plan, state, boards, now_ms)
     elif state.stage == Stage.ROLLING_BACK:

@@ -49,12 +49,13 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     steps: tuple[int, ...] = (5, 25, 50, 100)
     """Percent of the cohort that run the candidate: first the canaries, then each step of the ramp."""
     min_canaries: int = 5
-    soak_periods: int = 12
+    """More are taken where the cohort is so small that a comparison with so few could stop nothing."""
+    soak_periods: int = 14
     ramp_periods: int = 3
     """How long each step of the ramp is watched before the next."""
     patience_periods: int = 12
     """Without the reports a step needs for this long, the rollout pauses."""
-    false_stops: float = 0.005
+    false_stops: float = 0.01
     """Chance that a model no worse than the tolerances is taken back by a comparison, over the whole rollout."""
     failing_share: float = 0.02
     """Installs that may fail without blaming the model."""
@@ -94,20 +95,19 @@ def validated(plan: Plan) -> Plan:
 
 
 def canaries_of(plan: Plan, cohort: int) -> int:
-    """How many boards of a cohort are canaries: the first step's share, rounded down, and at least min_canaries.
+    """How many boards of a cohort are canaries: the first step's share, rounded down, at least min_canaries, and as
+    many more as it takes for a comparison with the others to be able to stop the rollout at every planned look.
 
-    Raises BadRequest when a comparison with so few boards could not stop anything.
+    Raises BadRequest when half the cohort would not do.
     """
     count = max(plan.min_canaries, math.floor(cohort * plan.steps[0] / 100))
-    if cohort < 2 * count:
+    level = level_of_look(plan.false_stops, plan.looks, plan.looks)
+    while 2 * count <= cohort and least_p(count, cohort) > level:
+        count += 1
+    if 2 * count > cohort:
         raise BadRequest(
-            f"{cohort} boards cannot be split into {count} canaries and as many to compare them with",
-            "widen the cohort, lower min_canaries, or use `edgewise model deploy`, which compares nothing",
-        )
-    if least_p(count, cohort) > level_of_look(plan.false_stops, 1, plan.looks):
-        raise BadRequest(
-            f"{count} canaries of {cohort} boards are too few to tell a bad model from chance",
-            "raise min_canaries or the first step",
+            f"{cohort} boards are too few to tell a bad model from chance",
+            "widen the cohort, or use `edgewise model deploy`, which compares nothing",
         )
     return count
 

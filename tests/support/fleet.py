@@ -2,8 +2,9 @@
 
 import asyncio
 from array import array
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -48,17 +49,18 @@ class Fleet:
     """Boards that began an hour ago. Each call is one committed batch, as from another process."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self.settings = settings
         self._seqs: dict[tuple[str, int], int] = {}
         self.now_ms: Callable[[], int] = now_ms
+        self._waiting: list[Item] | None = None
 
-    def add(self, device: str, kind: str = "pump") -> None:
+    def add(self, *devices: str, kind: str = "pump") -> None:
         """What `edgewise device add` writes."""
 
         async def insert(engine: Any) -> None:
             async with writing(engine).begin() as connection:
-                row = {"device": device, "kind": kind, "credential": 1, "created_ms": now_ms()}
-                await connection.execute(sa.insert(t.devices).values(row))
+                rows = [{"device": name, "kind": kind, "credential": 1, "created_ms": now_ms()} for name in devices]
+                await connection.execute(sa.insert(t.devices), rows)
 
         self.run(insert)
 
@@ -87,7 +89,7 @@ class Fleet:
 
     def joined(self, device: str, *key_ids: bytes, kind: str = "pump", **changes: Any) -> None:
         """A board that was added, is online and has said HELLO; it trusts the given publisher keys."""
-        self.add(device, kind)
+        self.add(device, kind=kind)
         self.say(device, True)
         self.hello(device, key_ids=key_ids, **changes)
 
@@ -145,11 +147,27 @@ class Fleet:
         seq = self._next(device, wire.READINGS, len(rows))
         self.say(device, w.Readings(1, seq, t_ms, len(rows), cols, None, first, body))
 
-    def say(self, device: str, what: Any) -> None:
-        """One message of a board, committed."""
+    @contextmanager
+    def together(self) -> Generator[None]:
+        """What is said within is committed as one batch at the end."""
+        self._waiting = []
+        yield
+        items, self._waiting = self._waiting, None
 
         async def write(engine: Any) -> None:
-            await Writer(engine).write([Item(device, wire.topic(device, wire.KIND_UP), b"", what)], self.now_ms())
+            await Writer(engine).write(items, self.now_ms())
+
+        self.run(write)
+
+    def say(self, device: str, what: Any) -> None:
+        """One message of a board, committed."""
+        item = Item(device, wire.topic(device, wire.KIND_UP), b"", what)
+        if self._waiting is not None:
+            self._waiting.append(item)
+            return
+
+        async def write(engine: Any) -> None:
+            await Writer(engine).write([item], self.now_ms())
 
         self.run(write)
 
@@ -157,7 +175,7 @@ class Fleet:
         """The result of `await work(engine)` on an engine of its own."""
 
         async def use() -> Any:
-            engine = make_engine(self._settings)
+            engine = make_engine(self.settings)
             try:
                 return await work(engine)
             finally:

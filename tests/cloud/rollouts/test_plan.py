@@ -6,6 +6,7 @@ import pytest
 
 from cloud.errors import BadRequest
 from cloud.rollouts.plan import Plan, Tolerance, canaries_of, exposed_at, in_bucket_order, is_open, validated
+from cloud.rollouts.stats import least_p, level_of_look
 
 
 def plan(**changes: Any) -> Plan:
@@ -21,7 +22,15 @@ def test_the_default_plan_is_sound() -> None:
 
 def test_canaries_never_exceed_their_share_unless_the_minimum_says_so() -> None:
     assert canaries_of(plan(), 219) == 10
-    assert canaries_of(plan(), 40) == 5
+    assert canaries_of(plan(min_canaries=20), 200) == 20
+
+
+def test_a_small_fleet_gets_as_many_canaries_as_it_takes_to_stop_a_bad_model() -> None:
+    counts = [canaries_of(plan(), cohort) for cohort in (30, 40, 60, 100, 200)]
+    assert counts[-1] == 10
+    for cohort, count in zip((30, 40, 60, 100), counts, strict=False):
+        assert least_p(count, cohort) <= level_of_look(0.01, plan().looks, plan().looks)
+        assert count == 5 or least_p(count - 1, cohort) > level_of_look(0.01, plan().looks, plan().looks)
 
 
 @pytest.mark.parametrize(
@@ -49,15 +58,10 @@ def test_what_is_wrong_is_named(changes: dict[str, Any], said: str) -> None:
     assert said in str(refused.value)
 
 
-@pytest.mark.parametrize("boards", [0, 1, 4, 9])
+@pytest.mark.parametrize("boards", [0, 1, 4, 9, 20])
 def test_a_fleet_too_small_to_compare_is_refused(boards: int) -> None:
-    with pytest.raises(BadRequest, match="cannot be split"):
+    with pytest.raises(BadRequest, match=f"{boards} boards are too few to tell a bad model from chance"):
         canaries_of(plan(), boards)
-
-
-def test_canaries_too_few_to_stop_anything_are_refused() -> None:
-    with pytest.raises(BadRequest, match="too few to tell a bad model from chance"):
-        canaries_of(plan(min_canaries=2), 30)
 
 
 def test_buckets_are_stable_and_differ_between_rollouts() -> None:
