@@ -1,11 +1,15 @@
 """Composition root: makes the parts of this board and runs one wake. The only file with pin numbers."""
 
 # ruff: noqa: E402
-# Collecting between imports keeps the heap in one piece: what each leaves behind would lie between what stays. Without
-# it the largest free piece after the imports is too small for a session's buffer.
+# Collecting between imports keeps the heap in one piece: what each leaves behind would lie between what stays. The
+# largest buffer comes before everything else, for the same reason.
 
 import gc
 import sys
+
+from contract.wire import FORMAT_NATIVE, MAX_DOWN_BYTES
+
+DOWNLINK = memoryview(bytearray(MAX_DOWN_BYTES))
 
 if sys.platform == "esp32":
     from device.board import esp32 as port
@@ -17,7 +21,6 @@ else:
     PINS = {}
 
 from contract.features import Features
-from contract.wire import FORMAT_NATIVE
 from device import cycle
 
 gc.collect()
@@ -27,20 +30,31 @@ from device.health import Health
 from device.journal import Journal
 
 gc.collect()
-from device.link import Link
 from device.outbox import Outbox
 from device.rtc_state import RtcState
 from device.sampler import Sampler
 from device.sensors import open_sensor
 
 gc.collect()
-from device.sync import sync
 from device.trust import Policy
 from device.update import Updater
 
 gc.collect()
 FIRMWARE = "0.1.0"
 BROKEN_SLEEP_MS = 600000  # until a board whose configuration cannot be used looks again
+
+
+def hold_session(parts: cycle.Parts) -> None:
+    """One session with the cloud. What it takes is imported here: most wakes hold none."""
+    gc.collect()
+    from device.link import Link
+
+    link = Link(parts.board, Files, parts.config.device, parts.config.broker, DOWNLINK)
+    gc.collect()
+    from device.sync import sync
+
+    gc.collect()
+    sync(parts, link)
 
 
 def make_parts() -> cycle.Parts:
@@ -62,11 +76,10 @@ def make_parts() -> cycle.Parts:
         outbox=outbox,
         journal=journal,
         health=Health(board, state, config.log),
-        link=Link(board, Files, config.device, config.broker),
         trust=policy,
         updater=Updater(Files, port.ROOT, policy, journal.update),
         open_sampler=lambda: Sampler(open_sensor(config.sensor, Files, port.ROOT), features),
-        sync=sync,
+        hold_session=hold_session,
         firmware=FIRMWARE,
     )
 

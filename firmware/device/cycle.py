@@ -30,7 +30,6 @@ from contract.wire import (
 from device import clock, rtc_layout, rtc_state
 from device.alarm import NOTHING, alarm_after
 from device.detector import SafeModel
-from device.link import RADIO_MS
 from device.sampler import Sampler
 
 _SLEPT = (WAKE_TIMER, WAKE_PIN, WAKE_TOUCH, WAKE_ULP)
@@ -49,6 +48,7 @@ class Parts:
             setattr(self, name, parts[name])
         self.urgent = False  # a question waits that is of use only now
         self.more = False  # the last session left records behind
+        self.radio_ms = 0  # with the radio on in this wake
         self.clean = True  # no step of this wake failed
         self.slept_ms = 0
 
@@ -76,7 +76,8 @@ def run(parts: Parts) -> None:
     """
     try:
         wake(parts)
-        update_model(parts)
+        if update_model(parts):
+            sleep(parts, parts.board.now_ms())
         detector = choose_detector(parts)
         if may_sample(parts):
             sampler = sample(parts)
@@ -90,10 +91,10 @@ def run(parts: Parts) -> None:
     try:
         why = sync_reason(parts)
         if why != policy.SYNC_NONE:
-            parts.sync(parts)
+            parts.hold_session(parts)
     except Exception as error:  # noqa: BLE001 - as above
         parts.health.fault(error)
-    sleep(parts)
+    sleep(parts, next_wake_ms(parts))
 
 
 def wake(parts: Parts) -> None:
@@ -128,10 +129,15 @@ def wake(parts: Parts) -> None:
     parts.updater.start(cause in _SLEPT)
 
 
-def update_model(parts: Parts) -> None:
-    """Go on with a model that has been downloaded: verify, test, arm. Before load(), which needs the heap itself."""
+def update_model(parts: Parts) -> bool:
+    """Go on with a model that has been downloaded: verify, test, arm. True when there was something to do.
+
+    It needs much of the heap, in pieces that nothing puts together again, so the board then starts anew.
+    """
+    before = parts.updater.state
     while parts.updater.step(parts.now_s()):
         parts.board.watchdog_feed()
+    return parts.updater.state != before
 
 
 def choose_detector(parts: Parts) -> object:
@@ -262,17 +268,24 @@ def sync_reason(parts: Parts) -> int:
     )
 
 
-def sleep(parts: Parts) -> None:
-    """Account for the wake, store RTC memory, and go to deep sleep until the next one is due."""
+def next_wake_ms(parts: Parts) -> int:
+    """When the next wake is due, on the board's clock."""
+    if parts.cause in _CALLED:
+        return due_ms(parts)
+    return parts.board.woke_ms + parts.config["interval_ms"]
+
+
+def sleep(parts: Parts, until_ms: int) -> None:
+    """Account for the wake, store RTC memory, and go to deep sleep until `until_ms` on the board's clock."""
     board, state = parts.board, parts.state
     try:
         parts.updater.end_wake(parts.clean)
         if parts.updater.switched:
             state.hello_ms = 0
         state.boot_loops = 0
-        parts.health.spend(board.now_ms() - board.woke_ms, parts.link.counts[RADIO_MS], parts.slept_ms, parts.journal.written_bytes)
+        awake_ms = board.now_ms() - board.woke_ms
+        parts.health.spend(awake_ms, parts.radio_ms, parts.slept_ms, parts.journal.written_bytes)
         state.store()
     except Exception as error:  # noqa: BLE001 - as in run()
         parts.health.fault(error)
-    until_ms = due_ms(parts) if parts.cause in _CALLED else board.woke_ms + parts.config["interval_ms"]
     board.deep_sleep(max(_LEAST_SLEEP_MS, until_ms - board.now_ms()))

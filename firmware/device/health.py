@@ -6,7 +6,6 @@ import sys
 from contract.wire import MAX_U32
 from device import ledger
 from device.errors import fault_of
-from device.link import FAILURES, RADIO_MS, RX_BYTES, SESSIONS, TX_BYTES
 
 _BINS = 16
 _MAX_U16 = 0xFFFF
@@ -42,14 +41,14 @@ class Health:
         scores = self._state.scores
         scores[bin_number] = min(scores[bin_number] + 1, _MAX_U16)
 
-    def session(self, counts: list) -> None:
-        """Add the session of this wake: counts as in Link.counts."""
+    def session(self, link: object) -> None:
+        """Add the session of this wake, as its Link counted it."""
         state = self._state
-        state.radio_sessions = min(state.radio_sessions + counts[SESSIONS], _MAX_U16)
-        state.radio_failures = min(state.radio_failures + counts[FAILURES], _MAX_U16)
-        state.radio_ms += counts[RADIO_MS]
-        state.tx_bytes += counts[TX_BYTES]
-        state.rx_bytes += counts[RX_BYTES]
+        state.radio_sessions = min(state.radio_sessions + link.sessions, _MAX_U16)
+        state.radio_failures = min(state.radio_failures + link.failures, _MAX_U16)
+        state.radio_ms += link.radio_ms
+        state.tx_bytes += link.tx_bytes
+        state.rx_bytes += link.rx_bytes
 
     def spend(self, awake_ms: int, radio_ms: int, slept_ms: int, flash_bytes: int) -> None:
         """Charge one wake and the sleep before it."""

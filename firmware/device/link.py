@@ -15,7 +15,6 @@ from contract.wire import (
     KIND_STATE,
     KIND_UP,
     KIND_WANT,
-    MAX_DOWN_BYTES,
     WireError,
     split_topic,
     topic,
@@ -34,27 +33,27 @@ _GOODBYE_MS = const(1000)
 _KEEPALIVE_S = const(30)
 _WINDOW = const(8)  # QoS 1 messages under way; the broker's answers overlap our writes
 
-SESSIONS = const(0)
-RADIO_MS = const(1)
-TX_BYTES = const(2)
-RX_BYTES = const(3)
-FAILURES = const(4)
-
 
 class Link:
     """One session at a time with the broker.
 
-    broker: {"host", "port", "user", "password"} of config.json. on_message(kind, payload,
-    retained) gets what arrives on this device's topics. tls: an ssl.SSLContext, or None. files: see files.Files.
-    radio_cache: what the board learned of the access point, to be kept through deep sleep. `counts` grows by session:
-    [sessions, radio ms, bytes sent, bytes received, failures]; `refused` counts downlink messages set aside; `turns` is
-    the number of round trips of the last session.
+    broker: {"host", "port", "user", "password"} of config.json; files: see files.Files; downlink: a buffer of
+    MAX_DOWN_BYTES; tls: an ssl.SSLContext, or None. on_message(kind, payload, retained) gets what arrives on this
+    device's topics. radio_cache: what the board learned of the access point, to be kept through deep sleep. sessions,
+    radio_ms, tx_bytes, rx_bytes, failures: counted since this object was made; refused: downlink messages set aside;
+    turns: round trips of the last session.
     """
 
-    def __init__(self, board: object, files: object, device: str, broker: dict, tls: object = None) -> None:
+    def __init__(
+        self, board: object, files: object, device: str, broker: dict, downlink: memoryview, tls: object = None
+    ) -> None:
         self.on_message = None
         self.radio_cache = bytes(24)
-        self.counts = [0] * 5
+        self.sessions = 0
+        self.radio_ms = 0
+        self.tx_bytes = 0
+        self.rx_bytes = 0
+        self.failures = 0
         self.refused = 0
         self.turns = 0
         self._board = board
@@ -71,8 +70,7 @@ class Link:
         self._began = 0
         self._last_id = 0
         self._unanswered = {}
-        # Early, while the heap is in one piece.
-        self._payload = memoryview(bytearray(MAX_DOWN_BYTES))
+        self._payload = downlink
 
     @property
     def resumed(self) -> bool:
@@ -86,7 +84,7 @@ class Link:
         """
         self._began = time.ticks_ms()
         self._end = time.ticks_add(self._began, budget_ms)
-        self.counts[SESSIONS] += 1
+        self.sessions += 1
         self.radio_cache = self._board.radio_up(self._until(_RADIO_MS), self.radio_cache)
         stream = Stream()
         self._stream = stream
@@ -159,13 +157,13 @@ class Link:
         if stream is not None:
             stream.abort()
             self.turns = stream.turns
-            self.counts[TX_BYTES] += stream.tx_bytes
-            self.counts[RX_BYTES] += stream.rx_bytes
+            self.tx_bytes += stream.tx_bytes
+            self.rx_bytes += stream.rx_bytes
         self._session = self._stream = None
         self._board.radio_down()
-        self.counts[RADIO_MS] += time.ticks_diff(time.ticks_ms(), self._began)
+        self.radio_ms += time.ticks_diff(time.ticks_ms(), self._began)
         if failed:
-            self.counts[FAILURES] += 1
+            self.failures += 1
 
     def _until(self, step_ms: int) -> int:
         """ticks_ms at which a step of step_ms must end, and the session's own end at the latest."""

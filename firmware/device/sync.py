@@ -40,7 +40,7 @@ from contract.wire import (
     WireError,
 )
 from device.errors import LinkError
-from device.link import RADIO_MS
+from device.link import Link
 
 _SESSION_MS = const(20000)
 _DOWNLOAD_MS = const(60000)
@@ -56,9 +56,12 @@ _RANK = STREAMS.index(READINGS)
 _EXPECTED = {KIND_ACK: (ACK,), KIND_WANT: (WANT,), KIND_DO: (CHUNK,)}
 
 
-def sync(parts: object) -> None:
-    """Hold one session and take account of how it went: breaker, schedule, counters. Raises nothing of the link."""
-    state, link = parts.state, parts.link
+def sync(parts: object, link: Link) -> None:
+    """Hold one session and take account of how it went: breaker, schedule, counters. Raises nothing of the link.
+
+    link: a Link that was not used yet.
+    """
+    state = parts.state
     _step_breaker(parts, policy.BEGIN)
     state.tokens_milli = max(0, state.tokens_milli - policy.MILLI)
     if parts.board.now_ms() - state.health_ms >= _HEALTH_MS:
@@ -67,7 +70,7 @@ def sync(parts: object) -> None:
     link.radio_cache = state.radio_cache
     reached = False
     try:
-        _Talk(parts).run()
+        _Talk(parts, link).run()
         reached = True
     except LinkError as error:
         parts.health.fault(error)
@@ -75,7 +78,8 @@ def sync(parts: object) -> None:
         state.link_rssi = parts.board.rssi()
     link.close(not reached)
     state.radio_cache = link.radio_cache
-    parts.health.session(link.counts)
+    parts.radio_ms = link.radio_ms
+    parts.health.session(link)
     parts.health.count(FAULT_DOWNLINK, link.refused)
     _step_breaker(parts, policy.SUCCESS if reached else policy.FAILURE)
     parts.updater.end_session(reached)
@@ -84,9 +88,9 @@ def sync(parts: object) -> None:
 class _Talk:
     """One session's dialogue."""
 
-    def __init__(self, parts: object) -> None:
+    def __init__(self, parts: object, link: Link) -> None:
         self._parts = parts
-        self._link = parts.link
+        self._link = link
         self._state = parts.state
         self._sent = {}  # (epoch, rank): one past the highest sequence number sent
         self._acked = {}  # epoch: the newest ACK's entry
@@ -95,7 +99,7 @@ class _Talk:
         self._hellos = 0
         self._need_key = False
         self._chunk = False
-        parts.link.on_message = self._take
+        link.on_message = self._take
 
     def run(self) -> None:
         """The whole dialogue. Raises LinkError."""
@@ -309,7 +313,7 @@ def _step_breaker(parts: object, happening: int) -> None:
     worked = 255 if happening == policy.SUCCESS else 0
     state.link_quality += (worked - state.link_quality) // 8 if worked else -(state.link_quality // 8)
     if worked:
-        state.link_session_ms += (min(parts.link.counts[RADIO_MS], 0xFFFF) - state.link_session_ms) // 4
+        state.link_session_ms += (min(parts.radio_ms, 0xFFFF) - state.link_session_ms) // 4
         state.next_sync_ms = now_ms if parts.more else _next_sync_ms(parts, parts.board.random16())
 
 

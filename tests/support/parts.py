@@ -24,11 +24,31 @@ from tests.support.forks import shared_forks
 READY_DEADLINE_S = 10.0
 
 
-class Parts:
+class StoredIn:
+    """What a data folder's store holds."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def rows(self, query: Any) -> list[dict[str, Any]]:
+        """The rows of a query."""
+
+        async def read() -> list[dict[str, Any]]:
+            engine = make_engine(self.settings)
+            try:
+                async with engine.connect() as connection:
+                    return [dict(row) for row in (await connection.execute(query)).mappings()]
+            finally:
+                await engine.dispose()
+
+        return asyncio.run(read())
+
+
+class Parts(StoredIn):
     """A data folder with `devices` provisioned, and its broker and ingest; neither runs before `start`."""
 
     def __init__(self, folder: Path, port: int, devices: Sequence[str]) -> None:
-        self.settings: Settings = load_settings({"EDGEWISE_MQTT_PORT": str(port)}, data_dir=folder)
+        super().__init__(load_settings({"EDGEWISE_MQTT_PORT": str(port)}, data_dir=folder))
         self.devices = list(devices)
         self._broker: subprocess.Popen[bytes] | None = None
         self._ingest: int | None = None
@@ -105,16 +125,3 @@ class Parts:
                 await asyncio.sleep(0.01)
         finally:
             await engine.dispose()
-
-    def rows(self, query: Any) -> list[dict[str, Any]]:
-        """The rows of a query."""
-
-        async def read() -> list[dict[str, Any]]:
-            engine = make_engine(self.settings)
-            try:
-                async with engine.connect() as connection:
-                    return [dict(row) for row in (await connection.execute(query)).mappings()]
-            finally:
-                await engine.dispose()
-
-        return asyncio.run(read())

@@ -119,6 +119,7 @@ class TinyCloud:
                     known = self._next[device].setdefault(epoch, [0] * len(wire.STREAMS))
                     for rank, floor in enumerate(floors):
                         known[rank] = max(known[rank], floor)
+                        self._advance(device, epoch, rank)
             case w.Readings():
                 if not self._take_readings(device, message):
                     self.flags |= wire.ACK_NEED_KEY
@@ -152,7 +153,10 @@ class TinyCloud:
             return
         self.records[key] = record
         self.order.append(key)
-        known = self._next[device].setdefault(epoch, [0] * len(wire.STREAMS))
-        rank = _RANKS[stream]
-        while (device, epoch, stream, known[rank]) in self.records:
+        self._next[device].setdefault(epoch, [0] * len(wire.STREAMS))
+        self._advance(device, epoch, _RANKS[stream])
+
+    def _advance(self, device: str, epoch: int, rank: int) -> None:
+        known = self._next[device][epoch]
+        while (device, epoch, wire.STREAMS[rank], known[rank]) in self.records:
             known[rank] += 1

@@ -8,6 +8,7 @@ import json
 import sys
 import time
 
+from contract.wire import MAX_DOWN_BYTES
 from device.errors import LinkError
 from device.files import Files
 from device.link import Link
@@ -30,7 +31,7 @@ class Board:
 
 broker = {"host": args.get("host", "127.0.0.1"), "port": args["port"]}
 broker.update(args.get("login", {}))
-link = Link(Board(), Files, args.get("device", "pump-1"), broker)
+link = Link(Board(), Files, args.get("device", "pump-1"), broker, memoryview(bytearray(MAX_DOWN_BYTES)))
 messages = []
 link.on_message = lambda kind, payload, _retained: messages.append(
     [kind, len(payload), payload[0] if len(payload) else -1]
@@ -66,7 +67,7 @@ for session in range(args.get("sessions", 1)):
                 "resumed": resumed,
                 "turns": link.turns,
                 "refused": link.refused,
-                "counts": link.counts,
+                "counts": [link.sessions, link.radio_ms, link.tx_bytes, link.rx_bytes, link.failures],
                 "messages": messages,
             }
         )

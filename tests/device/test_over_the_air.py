@@ -1,0 +1,135 @@
+"""A model reaches a running board over the air: offered, fetched, proven, tried and reported, by the whole firmware."""
+
+import asyncio
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud import wire_types as w
+from contract import artifact, wire
+from model_export import keys
+from model_export.artifact import golden_bytes, pack
+from model_export.keys import PublisherKey
+from tests.device.update import forge
+from tests.support import boards
+from tests.support.boards import SPEED, WINDOW, press, samples_taken
+from tests.support.broker import Broker
+from tests.support.tiny_cloud import TinyCloud
+from tools.simulate import SimulatedBoard, WakeServer, supervised
+
+N_FEATURES = 12  # of boards.SCHEMA
+# The smallest heap in which a board takes an update, on this 64-bit machine; only lowered, never raised.
+LEAST_HEAP = "208k"
+
+
+@pytest.fixture(scope="module")
+def publisher(tmp_path_factory: pytest.TempPathFactory) -> PublisherKey:
+    return keys.create(tmp_path_factory.mktemp("keys"), "main")
+
+
+def made(publisher: PublisherKey, version: str, sequence: int, pad: int = 4000) -> bytes:
+    """An artifact for boards.SCHEMA whose score is 10,000 and more above its threshold of 0 for every window."""
+    offset = 10_000 + sequence
+    vectors = [([n] * N_FEATURES, float(3 * n + offset)) for n in (0, 5, -7)]
+    fields = forge.manifest(
+        version=version, sequence=sequence, schema=boards.SCHEMA, n_features=N_FEATURES, threshold=0.0
+    )
+    payload = forge.payload(offset, n_features=N_FEATURES, pad=pad)
+    return pack(fields, golden_bytes(vectors), payload, publisher)  # pyright: ignore[reportArgumentType]
+
+
+async def publish(cloud: TinyCloud, version: int, data: bytes) -> bytes:
+    """Offer an artifact to pump-1; returns its sha8."""
+    digest = hashlib.sha256(data).digest()
+    manifest = artifact.Head(data).manifest()
+    offer = w.Offer(
+        manifest.name, manifest.version, manifest.sequence, digest, len(data), wire.FORMAT_NATIVE, manifest.arch
+    )
+    cloud.artifacts[digest[:8]] = data
+    await cloud.want("pump-1", version, {}, offer)
+    return digest[:8]
+
+
+def steps(cloud: TinyCloud) -> list[tuple[str, int, int]]:
+    """(version, state, reason) of each UPDATE record."""
+    return [(record.version, record.state, record.reason) for record in cloud.of("pump-1", wire.UPDATE)]
+
+
+def trusting(publisher: PublisherKey) -> dict[str, Any]:
+    return {"trusted_keys": {publisher.key_id.hex(): publisher.public.hex()}}
+
+
+def test_two_models_one_after_the_other_in_a_small_heap(broker: Broker, tmp_path: Path, publisher: PublisherKey):
+    async def live() -> tuple[TinyCloud, SimulatedBoard]:
+        folder = boards.make(tmp_path / "pump-1", broker.port, **trusting(publisher))
+        async with TinyCloud(broker.port) as cloud, WakeServer() as server:
+            board = SimulatedBoard(folder, server, SPEED, heap=LEAST_HEAP)
+            await board.run(wakes=2)
+            await publish(cloud, 1, made(publisher, "1.0.0", 1))
+            await board.run(wakes=20)
+            await publish(cloud, 2, made(publisher, "2.0.0", 2))
+            await board.run(wakes=20)
+            await press(board)
+            assert not (folder / "log.txt").read_text()
+        return cloud, board
+
+    cloud, board = asyncio.run(live())
+    happy = [wire.UPDATE_DOWNLOAD, wire.UPDATE_TRIAL, wire.UPDATE_COMMIT]
+    assert steps(cloud) == [(version, state, wire.REASON_OK) for version in ("1.0.0", "2.0.0") for state in happy]
+    models = [hello.model.version if hello.model else None for hello in cloud.hellos["pump-1"]]
+    assert models[0] is None
+    assert list(dict.fromkeys(models)) == [None, "1.0.0", "2.0.0"]
+    assert len(models) <= 6
+    first = cloud.of("pump-1", wire.EVENT)[0]
+    assert (first.kind, first.reason) == (wire.EVENT_ANOMALY, wire.WHY_CLEAR), "scored by the model, and it is sure"
+    stored = cloud.of("pump-1", wire.READINGS)
+    # A wake that installs starts anew without sampling; its window is the next one's.
+    assert len(stored) == samples_taken(board) - 2 * WINDOW
+    assert [values[1] for _, values in stored] == list(range(len(stored)))
+
+
+def test_a_download_goes_on_where_a_reset_broke_it_off(broker: Broker, tmp_path: Path, publisher: PublisherKey):
+    data = made(publisher, "1.0.0", 1, pad=40_000)
+
+    async def live() -> TinyCloud:
+        folder = boards.make(tmp_path / "pump-1", broker.port, **trusting(publisher))
+        async with TinyCloud(broker.port) as cloud, supervised([folder], SPEED) as [board]:
+            await board.run(wakes=2)
+            await publish(cloud, 1, data)
+            while cloud.fetches < 4:
+                wake = asyncio.create_task(board.run(wakes=1))
+                while cloud.fetches < 4 and not wake.done():
+                    await asyncio.sleep(0.001)
+            board.kill()
+            await board.run(wakes=20)
+        return cloud
+
+    cloud = asyncio.run(live())
+    assert steps(cloud)[-1] == ("1.0.0", wire.UPDATE_COMMIT, wire.REASON_OK)
+    pieces = -(-len(data) // wire.MAX_CHUNK_BYTES)
+    assert cloud.fetches <= pieces + 2, "what was on flash was not fetched again"
+
+
+def test_a_model_of_a_stranger_is_refused_after_its_first_piece(
+    broker: Broker, tmp_path: Path, publisher: PublisherKey, tmp_path_factory: pytest.TempPathFactory
+):
+    stranger = keys.create(tmp_path_factory.mktemp("stranger"), "stranger")
+
+    async def live() -> TinyCloud:
+        folder = boards.make(tmp_path / "pump-1", broker.port, **trusting(publisher))
+        async with TinyCloud(broker.port) as cloud, supervised([folder], SPEED) as [board]:
+            await board.run(wakes=2)
+            await publish(cloud, 1, made(stranger, "1.0.0", 1))
+            await board.run(wakes=12)
+            await press(board)
+        return cloud
+
+    cloud = asyncio.run(live())
+    assert steps(cloud) == [
+        ("1.0.0", wire.UPDATE_DOWNLOAD, wire.REASON_OK),
+        ("1.0.0", wire.UPDATE_REFUSED, wire.REASON_UNKNOWN_KEY),
+    ]
+    assert cloud.fetches == 1
+    assert cloud.hellos["pump-1"][-1].model is None
