@@ -73,8 +73,36 @@ def native_module(c_source: str, arch: str) -> bytes:
     with tempfile.TemporaryDirectory(prefix="edgewise-native-") as work:
         folder = Path(work)
         (folder / "model.h").write_text(c_source)
+        _take_cache(folder)
         _make(folder, arch)
+        _keep_cache(folder)
         return (folder / "model.mpy").read_bytes()
+
+
+# The linker reads the symbols of libgcc and libc once (13 s for rv32imc) and keeps them beside where it runs.
+_CACHE = ".mpy_ld_cache"
+
+
+def _kept_cache() -> Path:
+    return NATIVE_DIR.parents[1] / "build" / "mpy_ld_cache"
+
+
+def _take_cache(folder: Path) -> None:
+    if _kept_cache().is_dir():
+        shutil.copytree(_kept_cache(), folder / _CACHE, ignore=shutil.ignore_patterns(".*"))
+
+
+def _keep_cache(folder: Path) -> None:
+    """Adds what the linker has learned; a file appears whole, as others may be building at the same time."""
+    if not (folder / _CACHE).is_dir():
+        return
+    kept = _kept_cache()
+    kept.mkdir(parents=True, exist_ok=True)
+    for file in (folder / _CACHE).iterdir():
+        if not (kept / file.name).exists():
+            part = kept / f".{os.getpid()}-{file.name}"
+            shutil.copyfile(file, part)
+            part.rename(kept / file.name)
 
 
 def _make(folder: Path, arch: str) -> None:

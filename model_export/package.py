@@ -9,7 +9,7 @@ import numpy as np
 
 from contract import artifact as container
 from contract import wire
-from model_export import adversarial, convert, parity
+from model_export import adversarial, convert, parity, qemu
 from model_export.artifact import golden_bytes, pack
 from model_export.compile import MPY_ABI, check_tools, native_module
 from model_export.errors import ModelError
@@ -52,18 +52,25 @@ def default_sequence(version: str) -> int:
 def export_native(model: Model, arch: str, release: Release, key: PublisherKey) -> Export:
     """A signed native artifact for `arch`; raises ModelError, with code parity when one decision differs.
 
-    Parity is checked on this machine's build of the same C source: floats are rounded alike on every target.
+    Parity is checked on this machine's build of the same C source: floats are rounded alike on every target. An rv32imc
+    module runs over the same points in QEMU too, where QEMU is installed, and must give the same bits.
     """
     check_tools(arch)
     source = convert.c_source(model)
     host = native_module(source, "x64")
     payload = host if arch == "x64" else native_module(source, arch)
     points = parity.points_for(model)
-    outcome = parity.compare(model, points, parity.native_scores(host, points))
+    scores = parity.native_scores(host, points)
+    outcome = parity.compare(model, points, scores)
     parity.require(outcome, model)
+    proved_on = ["x64"]
+    if arch == "rv32imc" and qemu.available():
+        parity.require_same(scores, qemu.scores(payload, points), arch)
+        proved_on.append(arch)
     golden = golden_vectors(model)
     tolerance = 2 * outcome.largest_difference + _FLOAT_STEPS * float(np.spacing(np.float32(abs(model.threshold))))
-    card = _card(model, release, outcome, {"arch": arch, "format": container.FORMAT_NATIVE, "bytes": len(payload)})
+    target = {"arch": arch, "format": container.FORMAT_NATIVE, "payload_bytes": len(payload), "proved_on": proved_on}
+    card = _card(model, release, outcome, target)
     manifest: dict[str, object] = {
         "abi": MPY_ABI,
         "arch": arch,

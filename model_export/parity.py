@@ -86,6 +86,17 @@ def require(parity: Parity, model: Model) -> None:
         )
 
 
+def require_same(host: npt.NDArray[np.float32], target: npt.NDArray[np.float32], arch: str) -> None:
+    """Raises ModelError(parity) unless the target's scores are the host's to the last bit."""
+    differing = int(np.count_nonzero(host.view(np.int32) != target.view(np.int32)))
+    if differing:
+        raise ModelError(
+            "parity",
+            f"{differing} of {len(host)} scores on {arch} are not those of this machine: no artifact was written. "
+            "Please report this with the model folder and the version of the compiler",
+        )
+
+
 def _largest(values: npt.NDArray[Any]) -> float:
     finite = values[np.isfinite(values)]
     return float(finite.max()) if len(finite) else 0.0
