@@ -1,0 +1,72 @@
+"""exp and log of the native modules, against the C library in extended precision."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from model_export.compile import NATIVE_DIR
+
+# Prints the largest errors in units in the last place: exp in double, in float, log likewise; then 1 when the ends hold.
+PROGRAM = r"""
+#include <math.h>
+#include <stdio.h>
+#include "exp_log.h"
+
+static double worst(double sofar, long double exact, double got, double unit) {
+    double error = (double)(fabsl(got - exact) / unit);
+    return error > sofar ? error : sofar;
+}
+
+static double unit_d(long double exact) {
+    double value = fabs((double)exact);
+    return nextafter(value, INFINITY) - value;
+}
+
+static double unit_f(long double exact) {
+    float value = fabsf((float)exact);
+    return (double)(nextafterf(value, INFINITY) - value);
+}
+
+int main(void) {
+    double exp_d = 0, exp_f = 0, log_d = 0, log_f = 0;
+    uint64_t state = 1;
+    for (int i = 0; i < 2000000; i++) {
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        double x = ((double)(state >> 11) / 4503599627370496.0 - 1.0) * (i & 1 ? 80.0 : 0.8);
+        exp_d = worst(exp_d, expl(x), ew_exp_d(x), unit_d(expl(x)));
+        float xf = (float)x;
+        exp_f = worst(exp_f, expl(xf), ew_exp_f(xf), unit_f(expl(xf)));
+        double z = exp(x);
+        log_d = worst(log_d, logl(z), ew_log_d(z), unit_d(logl(z)));
+        float zf = (float)z;
+        log_f = worst(log_f, logl(zf), ew_log_f(zf), unit_f(logl(zf)));
+    }
+    int ends = ew_exp_d(0.0) == 1.0 && ew_exp_f(0.0f) == 1.0f && ew_log_d(1.0) == 0.0 && ew_log_f(1.0f) == 0.0f
+        && ew_exp_d(-1e300) == 0.0 && ew_exp_f(-1e30f) == 0.0f && ew_exp_d(NAN) == 0.0 && ew_exp_f(-INFINITY) == 0.0f;
+    printf("%g %g %g %g %d\n", exp_d, exp_f, log_d, log_f, ends);
+    return 0;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def errors(tmp_path_factory: pytest.TempPathFactory, native_toolchain) -> list[float]:
+    folder: Path = tmp_path_factory.mktemp("exp_log")
+    (folder / "test.c").write_text(PROGRAM)
+    flags = ["-std=c99", "-O2", "-ffp-contract=off", f"-I{NATIVE_DIR}", "-D_DEFAULT_SOURCE"]
+    subprocess.run(["gcc", *flags, "test.c", "-o", "test", "-lm"], cwd=folder, check=True, timeout=60)
+    told = subprocess.run([folder / "test"], capture_output=True, text=True, check=True, timeout=60).stdout
+    return [float(word) for word in told.split()]
+
+
+def test_exp_is_right_to_1_1_units_in_the_last_place(errors):
+    assert max(errors[:2]) < 1.1
+
+
+def test_log_is_right_to_2_units_in_the_last_place(errors):
+    assert max(errors[2:4]) < 2.0
+
+
+def test_the_ends_of_the_range_and_what_is_no_number_are_met(errors):
+    assert errors[4] == 1
