@@ -7,7 +7,7 @@ import pytest
 
 from model_export.compile import NATIVE_DIR
 
-# Prints the largest errors in units in the last place: exp in double, in float, log likewise; then 1 when the ends hold.
+# Prints the largest errors in units in the last place: exp in double, in float, log likewise; 1 when the ends hold.
 PROGRAM = r"""
 #include <math.h>
 #include <stdio.h>
