@@ -64,6 +64,13 @@ def _settings(_context: click.Context, _parameter: click.Parameter, pairs: tuple
     show_default=True,
     help="Share of normal windows above the threshold.",
 )
+@click.option(
+    "--threshold",
+    type=click.Choice(["held-out", "extreme-value"]),
+    default="held-out",
+    show_default=True,
+    help="Count held-out windows, or fit their tail: for rates rarer than one in as many as are held out.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the model card.")
 def train(
     source: str,
@@ -123,7 +130,9 @@ def _plain(name: str) -> str:
 
 @model.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--arch", default="x64", show_default=True, help="x64, rv32imc, armv7emsp or xtensawin.")
+@click.option("--arch", help="x64, rv32imc, armv7emsp or xtensawin; by default that of --board, else x64.")
+@click.option("--board", help="Refuse a model too heavy for it: esp32, esp32-s3, esp32-c3, esp32-c6 or nrf52840.")
+@click.option("--budget-bytes", type=click.IntRange(1), help="Refuse a larger model; overrides the board's own limit.")
 @click.option("--version", required=True, help="MAJOR.MINOR.PATCH")
 @click.option("--sequence", type=int, help="Anti-rollback counter; by default it follows from the version.")
 @click.option("--key", required=True, help="Name of a publisher key, or its .pem file.")
@@ -133,7 +142,9 @@ def _plain(name: str) -> str:
 @click.option("--json", "as_json", is_flag=True)
 def export(
     folder: Path,
-    arch: str,
+    arch: str | None,
+    board: str | None,
+    budget_bytes: int | None,
     version: str,
     sequence: int | None,
     key: str,
@@ -147,10 +158,13 @@ def export(
     Besides FILE.ewa, FILE.card.json is written, the model card the artifact refers to. The same model, version, key and
     SOURCE_DATE_EPOCH give the same bytes.
     """
+    from contract import artifact as container
+    from model_export import budget, package
     from model_export import model as models
-    from model_export import package
 
     with explained():
+        target = budget.by_name(board) if board else None
+        arch = arch or (target.arch if target else "x64")
         release = package.Release(
             version,
             package.default_sequence(version) if sequence is None else sequence,
@@ -159,6 +173,9 @@ def export(
         )
         trained = models.load(folder)
         done = package.export_native(trained, arch, release, _key(key, key_folder))
+        limit = budget_bytes or (target.payload_bytes if target else None)
+        if limit is not None:
+            budget.require(trained, arch, len(container.split(done.artifact)[3]), limit, board or "--budget-bytes")
     file = file or Path(f"{trained.card['name']}-{version}-{arch}.ewa")
     file.parent.mkdir(parents=True, exist_ok=True)
     file.with_suffix(".card.json").write_bytes(done.card)

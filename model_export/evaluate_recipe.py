@@ -43,7 +43,7 @@ NAB_SETTING = Setting("nab", 3.0)
 def nab_window(recording: Recording, train_rows: int) -> int:
     """Samples in a window: a day of them when training covers two weeks, else half a dozen."""
     step = sample_hours(recording)
-    if train_rows * step < 24 * NAB_DAYS_SEEN:
+    if round(train_rows * step, 6) < 24 * NAB_DAYS_SEEN:  # times are sums of floats
         return NAB_SHORT_WINDOW
     return min(_MAX_WINDOW, max(NAB_SHORT_WINDOW, round(24 / step)))
 

@@ -18,7 +18,6 @@ _DOUBTFUL = 0.02
 # Share of scores that make the tail, as Siffer et al. choose it, and the fewest a fit to three numbers makes sense of.
 _TAIL = 0.02
 MIN_TAIL = 10
-METHODS = ("held-out", "extreme-value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,3 +104,7 @@ def interval(hits: int, count: int, confidence: float = 0.95) -> tuple[float, fl
     low = 0.0 if hits == 0 else float(beta.ppf(tail, hits, count - hits + 1))
     high = 1.0 if hits == count else float(beta.ppf(1 - tail, hits + 1, count - hits))
     return low, high
+
+
+METHODS = {"held-out": choose, "extreme-value": extreme_value}
+"""How `edgewise model train --threshold` finds a threshold on held-out normal windows, for a target rate."""

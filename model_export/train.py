@@ -25,7 +25,8 @@ MIN_HELD_OUT = 20
 class Plan:
     """What to train. `train_part` and `held_out_part` are shares of the series, in order of time, from its start.
 
-    false_alarms: target share of normal windows that score above the threshold.
+    false_alarms: target share of normal windows that score above the threshold; threshold: one of threshold.METHODS,
+    how it is found on the held-out windows.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Plan:
     train_part: float = 0.4
     held_out_part: float = 0.3
     false_alarms: float = 0.01
+    threshold: str = "held-out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +49,14 @@ class Parts:
     test: npt.NDArray[np.bool_]
 
 
-def train(series: Series, plan: Plan) -> Model:
-    """A fitted model with its card; deterministic. Raises ModelError."""
+def train(series: Series, plan: Plan, windows: Windows | None = None) -> Model:
+    """A fitted model with its card; deterministic. Raises ModelError.
+
+    windows: those of `series` by the plan's schema, where they are at hand already.
+    """
     detector = detectors.by_name(plan.detector)
     features = parse_schema(plan.schema)
-    windows = compute(series, features)
+    windows = compute(series, features) if windows is None else windows
     parts = divide(windows, len(series.values), features.window, plan, keep_anomalies=detector.supervised)
     fitted = windows.features[parts.train]
     held_out = windows.features[parts.held_out]
@@ -66,7 +71,7 @@ def train(series: Series, plan: Plan) -> Model:
             f"{plan.detector} gives every window the same score ({scores[0]:g}): it learned nothing to tell windows "
             "apart by. Change its settings or the features",
         )
-    chosen = threshold.choose(scores[parts.held_out], plan.false_alarms)
+    chosen = threshold.METHODS[plan.threshold](scores[parts.held_out], plan.false_alarms)
     card = {
         "name": plan.name,
         "detector": plan.detector,
@@ -89,6 +94,7 @@ def train(series: Series, plan: Plan) -> Model:
         "windows": {"train": len(fitted), "held_out": len(held_out), "test": int(parts.test.sum())},
         "false_alarms": {
             "target": plan.false_alarms,
+            "method": plan.threshold,
             "held_out": chosen.false_alarms,
             "confidence_95": [chosen.low, chosen.high],
         },

@@ -14,8 +14,12 @@ import click
 COMMANDS = {
     "up": (("cloud.cli:up",), "Run broker, ingest and pages on this machine."),
     "device": (("cloud.cli:device",), "Add, list and show boards."),
-    "model": (("model_export.cli:model", "cloud.models.cli:model"), "Train, export, publish, list and show models."),
+    "model": (
+        ("model_export.cli:model", "model_export.cli_search:model", "cloud.models.cli:model"),
+        "Train, export, publish, list and show models.",
+    ),
     "evaluate": (("model_export.cli_evaluate:evaluate",), "Score public recordings by compiled models, beside others."),
+    "rollout": (("cloud.rollouts.cli:rollout",), "Bring a version to few boards first, and back when it does worse."),
     "keys": (
         ("model_export.keys_cli:keys", "cloud.models.cli:keys"),
         "Make publisher keys, say whose signature counts.",

@@ -14,12 +14,13 @@ from model_export.model import Model
 from model_export.train import Plan, train
 from tests.model_export.conftest import make_series
 
+FOREST = {"n_estimators": 8, "max_samples": 32}
 SCHEMA = "v1;w=1;c=a::100,b::100;f=last"
 
 
 @pytest.fixture(scope="module")
 def forest() -> Model:
-    return train(make_series(), Plan("pump", SCHEMA, "isolation-forest", {"n_estimators": 20}))
+    return train(make_series(), Plan("pump", SCHEMA, "isolation-forest", FOREST))
 
 
 def size_of(model: Model) -> int:
@@ -29,11 +30,14 @@ def size_of(model: Model) -> int:
 def test_the_setting_that_is_named_fits(forest, native_toolchain):
     size = size_of(forest)
     limit = size // 2
-    setting, value, promised = budget.smaller(forest, "x64", size, limit)
+    found = budget.smaller(forest, "x64", size, limit)
+    assert found is not None
+    setting, value, promised = found
     assert setting == "n_estimators"
-    again = train(make_series(), Plan("pump", SCHEMA, "isolation-forest", {setting: value}))
+    again = train(make_series(), Plan("pump", SCHEMA, "isolation-forest", FOREST | {setting: value}))
     assert size_of(again) <= limit
     assert promised <= limit
+    assert budget.smaller(forest, "x64", size, 10) is None
 
 
 def test_a_classifier_is_made_smaller_by_leaving_out_trees(native_toolchain):
@@ -43,11 +47,14 @@ def test_a_classifier_is_made_smaller_by_leaving_out_trees(native_toolchain):
     found = budget.smaller(trained, "x64", size, size - 100)
     assert found is not None
     assert found[1] < 16
+    assert found[2] <= size - 100
 
 
 def test_a_detector_without_such_a_setting_is_advised_fewer_features():
     trained = train(make_series(), Plan("pump", SCHEMA, "gaussian"))
-    with pytest.raises(ModelError, match="900 bytes, pump-board takes 500. Give gaussian at most 1 features") as caught:
+    with pytest.raises(
+        ModelError, match=r"900 bytes, pump-board takes 500. Give gaussian at most 1 features"
+    ) as caught:
         budget.require(trained, "x64", 900, 500, "pump-board")
     assert caught.value.code == "budget"
     budget.require(trained, "x64", 500, 500, "pump-board")
@@ -58,10 +65,10 @@ def test_export_refuses_a_model_over_the_budget_and_writes_nothing(tmp_path: Pat
     keys.create(tmp_path / "keys", "pump")
     out = tmp_path / "pump.ewa"
     arguments = ["export", str(tmp_path / "model"), "--version", "1.0.0", "--key", "pump"]
-    arguments += ["--keys", str(tmp_path / "keys"), "--out", str(out), "--budget-bytes", "5000"]
+    arguments += ["--keys", str(tmp_path / "keys"), "--out", str(out), "--budget-bytes", "3000"]
     done = CliRunner().invoke(command, arguments)
     assert done.exit_code == 1
-    assert "--budget-bytes takes 5000. Train it with `--set n_estimators=" in done.output
+    assert "--budget-bytes takes 3000. Train it with `--set n_estimators=" in done.output
     assert not out.exists()
     done = CliRunner().invoke(command, [*arguments[:-1], "100000"])
     assert done.exit_code == 0, done.output

@@ -11,8 +11,8 @@ from model_export import compile as compiler
 from model_export import convert, cost, detectors, injected, parity, search
 from model_export.cli_search import search as command
 from model_export.errors import ModelError
-from model_export.search import Outcome
 from model_export.model import Model, reference_scores
+from model_export.search import Outcome
 from model_export.train import Plan, train
 from model_export.windows import compute, parse_schema, schema_for
 from tests.model_export.conftest import make_series
