@@ -40,6 +40,7 @@ class Board:
 
     def __init__(self, wifi: dict) -> None:
         self._sim = _read_json("/sim.json")
+        self._rtc_mode = "wb"
         wake = _read_json("/wake.json")
         self._sleeps = wake.get("n", 0)
         self._cause = wake.get("cause", WAKE_TIMER) if wake else WAKE_COLD
@@ -53,13 +54,16 @@ class Board:
     def rtc_read_into(self, buf: bytearray) -> int:
         try:
             with open(_DIR + "/rtc.bin", "rb") as file:
+                # Write over what is there: a chip does not empty its memory first, and a kill would come between.
+                self._rtc_mode = "r+b"
                 return file.readinto(buf)
         except OSError:
             return 0
 
     def rtc_write(self, buf: bytes) -> None:
-        with open(_DIR + "/rtc.bin", "wb") as file:
+        with open(_DIR + "/rtc.bin", self._rtc_mode) as file:
             file.write(buf)
+        self._rtc_mode = "r+b"
 
     def now_ms(self) -> int:
         return self.woke_ms + time.ticks_diff(time.ticks_ms(), self._start_ticks)
