@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cloud.errors import Unavailable
-from cloud.ingest.mqtt import Login
 from cloud.settings import Settings, read_or_make_secret
 from contract import wire
 
@@ -45,6 +44,16 @@ STORE_LIMIT = "4GB"
 INGEST_USER = "_ingest"  # no device id: those hold no underscore
 START_TIMEOUT_S = 10
 RELOAD_TIMEOUT_S = 5
+
+
+class Login(NamedTuple):
+    """Where the broker listens and who somebody is to it."""
+
+    host: str
+    port: int
+    user: str
+    password: str
+    client_id: str
 
 
 class Credential(NamedTuple):

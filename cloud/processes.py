@@ -1,6 +1,6 @@
 """`edgewise up`: one process tree on this machine with a broker, an ingest and a web process.
 
-The parent starts the three, starts a dead one again after a pause that doubles from 0.1 s to 5 s, and stops all when it
+The parent starts the three, starts a dead one again after a pause that doubles from 0.1 s to 2 s, and stops all when it
 is told to. It holds a lock on the data folder, so that two trees never share one, and writes `up.json` there: the pids
 and addresses by which the command line and the other parts find each other.
 """
@@ -29,8 +29,8 @@ from cloud.settings import Settings
 log = logging.getLogger("up")
 
 _FIRST_PAUSE_S = 0.1
-_LONGEST_PAUSE_S = 5.0
-_STEADY_S = 2.0  # a child that lived this long is not in a crash loop: it starts again at the first pause
+_LONGEST_PAUSE_S = 2.0
+_STEADY_S = 1.5  # a child that lived this long is not in a crash loop: it starts again at the first pause
 _STOP_TIMEOUT_S = 8.0
 _READY_TIMEOUT_S = 30.0
 _PR_SET_PDEATHSIG = 1

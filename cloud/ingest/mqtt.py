@@ -23,6 +23,8 @@ from typing import Any, NamedTuple
 
 import aiomqtt
 
+from cloud.broker import Login
+
 CONNECT_TIMEOUT_S = 5
 KEEPALIVE_S = 15
 _MAX_PENDING_CALLS = 1_000  # publishes that wait for a PUBACK before aiomqtt complains
@@ -38,16 +40,6 @@ class LinkLost(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
-
-
-class Login(NamedTuple):
-    """Where the broker listens and who we are to it."""
-
-    host: str
-    port: int
-    user: str
-    password: str
-    client_id: str
 
 
 class Delivery(NamedTuple):

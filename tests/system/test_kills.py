@@ -11,8 +11,9 @@ import sqlalchemy as sa
 
 from cloud.store import tables as t
 from contract import delta
-from tests.support.parts import Parts
+from tests.support.parts import Parts, StoredIn
 from tests.support.talkers import Talker
+from tests.support.tree import Tree, edgewise
 
 DEVICES = [f"talker-{number}" for number in range(6)]
 READY_S = 5.0
@@ -27,7 +28,7 @@ def parts(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Parts]:
     made.stop()
 
 
-def stored_rows(parts: Parts, device: str) -> list[tuple[int, ...]]:
+def stored_rows(parts: StoredIn, device: str) -> list[tuple[int, ...]]:
     """Every stored sample of a device as (board time, values...), by seq; fails when numbers repeat or are missing."""
     samples: list[tuple[int, ...]] = []
     frames = parts.rows(sa.select(t.frames).where(t.frames.c.device == device).order_by(t.frames.c.seq))
@@ -40,7 +41,7 @@ def stored_rows(parts: Parts, device: str) -> list[tuple[int, ...]]:
     return samples
 
 
-def assert_stored_once(parts: Parts, talkers: list[Talker]) -> int:
+def assert_stored_once(parts: StoredIn, talkers: list[Talker]) -> int:
     """Compares the store with what the boards made, content and all; returns the number of records."""
     records = 0
     for talker in talkers:
@@ -100,6 +101,40 @@ def test_ingest_killed_at_random_moments_stores_every_record_once(parts: Parts):
 @pytest.mark.timeout(900)
 def test_ingest_killed_a_thousand_times(parts: Parts):
     ingest_kills(parts, 1000, (0.0, 0.3))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_broker_and_ingest_of_a_running_tree_killed_a_hundred_times(tmp_path: Path):
+    """The supervisor starts them again; boards and pages find everything where it was."""
+    tree = Tree(tmp_path / "data")
+    try:
+        tree.seconds_to_ready()
+        added = edgewise("device", "add", *DEVICES, "--kind", "pump", "--data", tree.folder)
+        assert added.returncode == 0, added.stderr
+        talkers, ready = asyncio.run(kill_in_tree(tree, 100))
+        records = assert_stored_once(tree.stored, talkers)
+    finally:
+        assert tree.stop() == 0
+    print(f"\n100 SIGKILLs in a tree: {records} records, 0 lost, 0 twice; ready again in {max(ready):.2f} s at most")
+    assert max(ready) < READY_S
+
+
+async def kill_in_tree(tree: Tree, kills: int) -> tuple[list[Talker], list[float]]:
+    """Kills broker or ingest at random moments while boards talk; returns them and the seconds to ready."""
+    rng = random.Random(20)
+    stop = asyncio.Event()
+    talkers = [Talker(tree.settings, device, seed=number) for number, device in enumerate(DEVICES)]
+    running = [asyncio.create_task(talker.run(stop)) for talker in talkers]
+    ready: list[float] = []
+    for _ in range(kills):
+        await asyncio.sleep(rng.uniform(0, 0.6))
+        name = rng.choice(("broker", "ingest"))
+        killed = await asyncio.to_thread(tree.kill, name)
+        ready.append(await asyncio.to_thread(tree.seconds_to_ready, killed, name))
+    stop.set()
+    await asyncio.wait_for(asyncio.gather(*running), 30)
+    return talkers, ready
 
 
 def test_broker_killed_at_random_moments_loses_nothing(parts: Parts):

@@ -7,8 +7,8 @@ from pathlib import Path
 import aiomqtt
 import pytest
 
-from cloud.broker import ACK_WAIT_S, MAX_IN_FLIGHT, device_password, ingest_login
-from cloud.ingest.mqtt import Delivery, LinkLost, Login, connect
+from cloud.broker import ACK_WAIT_S, MAX_IN_FLIGHT, Login, device_password, ingest_login
+from cloud.ingest.mqtt import Delivery, LinkLost, connect
 from contract import wire
 from tests.support.parts import Parts
 
@@ -136,6 +136,17 @@ def test_messages_of_every_size_come_through_the_buffered_socket(parts: Parts):
         return [len(delivery.payload) for delivery in got]
 
     assert asyncio.run(asyncio.wait_for(story(), 20)) == sizes
+
+
+def test_what_the_broker_acknowledged_survives_its_sigkill(parts: Parts):
+    async def story() -> list[int]:
+        await receive(parts, 0, 0)
+        await publish(parts, 200)
+        parts.kill_broker()
+        parts.start_broker()
+        return await receive(parts, 200, acknowledge=200)
+
+    assert sorted(asyncio.run(story())) == list(range(200))
 
 
 def test_a_lost_broker_is_noticed(parts: Parts):
