@@ -46,6 +46,7 @@ class BoardPlan:
     trusted_keys: Mapping[str, str] = field(default_factory=dict[str, str])
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     log: bool = False
+    first_epoch: int = 1
 
 
 def write_recording(path: Path, channels: str, interval_ms: int, rows: Iterable[Sequence[int]]) -> int:

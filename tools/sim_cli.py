@@ -66,6 +66,7 @@ def new(
             broker=Broker(**given["broker"]),
             trusted_keys={key.key_id.hex(): key.public.hex() for key in publishers},
             settings={"sync_interval_ms": sync_ms},
+            first_epoch=given["first_epoch"],
         )
         make_board(folder, plan, rows.tolist(), sample_ms)
     except FileExistsError:
@@ -128,6 +129,7 @@ def _read_login(file: Any) -> dict[str, Any]:
         (given,) = boards
         broker = given["broker"]
         login = {key: broker[key] for key in ("host", "port", "user", "password")}
-        return {"device": str(given["device"]), "kind": str(given["kind"]), "broker": login}
+        texts = {"device": str(given["device"]), "kind": str(given["kind"])}
+        return texts | {"broker": login, "first_epoch": int(given["first_epoch"])}
     except (ValueError, LookupError, TypeError):
         raise ProvisioningError("--login must be what `edgewise device add` prints for one board") from None

@@ -17,7 +17,7 @@ from cloud.models.tables import assignments
 from cloud.processes import broker_pid
 from cloud.settings import Settings
 from cloud.store.engine import insert, writing
-from cloud.store.tables import devices
+from cloud.store.tables import devices, streams
 from contract import wire
 
 MAX_AT_ONCE = 1_000
@@ -39,6 +39,8 @@ class Provisioned(msgspec.Struct, frozen=True):
     device: str
     kind: str
     broker: BrokerLogin
+    first_epoch: int
+    """Higher than any epoch stored of this id: a board whose flash was wiped must not use a number again."""
 
 
 class Provisioner:
@@ -62,7 +64,8 @@ class Provisioner:
                     )
                 await connection.execute(insert(devices, connection.dialect), rows)
             await self._tell_broker()
-        return [self._provisioned(name, kind, 1) for name in names]
+        epochs = await self._first_epochs(names)
+        return [self._provisioned(name, kind, 1, epochs[name]) for name in names]
 
     async def renew(self, device: str) -> Provisioned:
         """Gives a device a new password; the old one ends at once. Raises NotFound, Unavailable."""
@@ -78,7 +81,8 @@ class Provisioner:
                 if row is None:
                     raise _unknown(device)
             await self._tell_broker()
-        return self._provisioned(device, row.kind, row.credential)
+        epochs = await self._first_epochs([device])
+        return self._provisioned(device, row.kind, row.credential, epochs[device])
 
     async def remove(self, device: str) -> None:
         """Takes a device's login away and closes its connection; its records stay. Raises NotFound, Unavailable."""
@@ -95,10 +99,16 @@ class Provisioner:
         pid = await asyncio.to_thread(broker_pid, self._settings)
         await asyncio.to_thread(broker.reload_credentials, self._settings, found, pid)
 
-    def _provisioned(self, device: str, kind: str, generation: int) -> Provisioned:
+    async def _first_epochs(self, names: Sequence[str]) -> dict[str, int]:
+        query = sa.select(streams.c.device, sa.func.max(streams.c.epoch)).where(streams.c.device.in_(names))
+        async with self._engine.connect() as connection:
+            known = {row[0]: row[1] for row in await connection.execute(query.group_by(streams.c.device))}
+        return {name: known.get(name, 0) + 1 for name in names}
+
+    def _provisioned(self, device: str, kind: str, generation: int, first_epoch: int) -> Provisioned:
         settings = self._settings
         password = broker.device_password(settings, device, generation)
-        return Provisioned(device, kind, BrokerLogin(settings.host, settings.mqtt_port, device, password))
+        return Provisioned(device, kind, BrokerLogin(settings.host, settings.mqtt_port, device, password), first_epoch)
 
 
 async def credentials(engine: AsyncEngine) -> list[Credential]:

@@ -283,6 +283,8 @@ def sleep(parts: Parts, until_ms: int) -> None:
         if parts.updater.switched:
             state.hello_ms = 0
         state.boot_loops = 0
+        parts.journal.count_ring_drops()
+        parts.health.flash(parts.outbox, state.epoch_stored)
         awake_ms = board.now_ms() - board.woke_ms
         parts.health.spend(awake_ms, parts.radio_ms, parts.slept_ms, parts.journal.written_bytes)
         state.store()

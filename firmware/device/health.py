@@ -3,7 +3,7 @@
 import gc
 import sys
 
-from contract.wire import MAX_U32
+from contract.wire import FAULT_FLASH, MAX_U32
 from device import ledger
 from device.errors import fault_of
 
@@ -49,6 +49,10 @@ class Health:
         state.radio_ms += link.radio_ms
         state.tx_bytes += link.tx_bytes
         state.rx_bytes += link.rx_bytes
+
+    def flash(self, outbox: object, epoch_stored: bool) -> None:
+        """Count what flash refused or spoiled in this wake."""
+        self.count(FAULT_FLASH, outbox.write_failures + outbox.damaged_segments + (0 if epoch_stored else 1))
 
     def spend(self, awake_ms: int, radio_ms: int, slept_ms: int, flash_bytes: int) -> None:
         """Charge one wake and the sleep before it."""

@@ -16,7 +16,7 @@ class Journal:
     """Records of this board: state is an RtcState, outbox an Outbox, clock a Board.
 
     buffer: where frames are built; others may use it between two calls. waiting: records were noted and not kept yet.
-    written_bytes, lost: handed to flash, and refused by it, since this object was made.
+    written_bytes: handed to flash since this object was made.
     """
 
     def __init__(self, state: object, outbox: object, clock: object) -> None:
@@ -27,7 +27,6 @@ class Journal:
         self._first = bytearray(5 * MAX_CHANNELS)
         self.waiting = False
         self.written_bytes = 0
-        self.lost = 0
 
     def now_ms(self) -> int:
         """Age of the epoch, what a record's t_ms says."""
@@ -71,23 +70,31 @@ class Journal:
         self.keep()
 
     def keep(self) -> bool:
-        """Bring what was noted to flash; False when flash refused some of it."""
+        """Bring what was noted to flash; False when flash refused some of it, which is then counted as dropped."""
         self._state.store()
         self.waiting = False
         if self._outbox.commit():
             return True
-        for _, _, _, count in self._outbox.unstored:
-            self.lost += count
+        for stream, _, _, count in self._outbox.unstored:
+            if stream != READINGS:  # the ring still has those
+                self._outbox.count_dropped(stream, count)
         return False
+
+    def count_ring_drops(self) -> None:
+        """Hand the rows that found no room in RTC memory to the outbox, which keeps the count of drops."""
+        state = self._state
+        if state.ring_dropped:
+            self._outbox.count_dropped(READINGS, state.ring_dropped)
+            state.ring_dropped = 0
 
     def drain_ring(self) -> bool:
         """Move the readings from RTC memory to flash; False when flash refused some, which then stay in the ring."""
         state = self._state
         sealed = self.sealed()
+        state.store()  # before a full buffer may write the first of them
         for seq, t_ms, rows, frame in sealed:
             self._outbox.append(READINGS, state.epoch, seq, rows, t_ms, frame)
             self.written_bytes += len(frame)
-        state.store()
         if self._outbox.commit():
             state.trim(state.next_seq[-1])
         else:
