@@ -25,7 +25,8 @@ def fleet(web: Web) -> Fleet:
     return Fleet(web.settings)
 
 
-@pytest.fixture(scope="session")
+# Not for the session: while it lives, playwright keeps an event loop running in the thread of all tests.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """The machine's Chromium; playwright's own would be a download from another host."""
     program = next((found for name in _NAMES if (found := shutil.which(name))), None)
