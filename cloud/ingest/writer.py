@@ -105,6 +105,7 @@ class _Batch:
         ids = [*groups, *(id_ for device, said in hellos.items() for id_ in _hello_streams(device, said))]
         accounts = await streams.load(self._connection, ids)
         self._clocks = await load_clocks(self._connection, ((id_.device, id_.epoch) for id_ in ids))
+        gaps = {id_: accounts[id_].next_seq for id_ in groups if accounts[id_].next_seq < accounts[id_].high_seq}
         for id_, records in groups.items():
             await self._place(accounts[id_], records)
         for stream, rows in self._inserts.items():
@@ -118,11 +119,12 @@ class _Batch:
                 )
             self.outcome.hellos[device] = said[-1]
             self.outcome.acks.setdefault(device, []).extend(accounts[id_] for id_ in _hello_streams(device, said))
-        self.outcome.say_hello = {
-            id_.device
-            for id_ in groups
-            if id_.epoch >= known[id_.device] and self._clocks.wants_hello((id_.device, id_.epoch))
-        }
+        for id_ in groups:
+            nameless = id_.epoch >= known[id_.device] and self._clocks.wants_hello((id_.device, id_.epoch))
+            # A gap older than this batch: what fills it may be gone from the board (this store may be a restored
+            # backup), and only the floors of a HELLO can tell.
+            if nameless or gaps.get(id_) == accounts[id_].next_seq:
+                self.outcome.say_hello.add(id_.device)
         await self._finish(accounts)
 
     async def _known_devices(self, names: set[str]) -> dict[str, int]:

@@ -80,6 +80,14 @@ def test_epochs_have_clocks_of_their_own(store: Store):
     assert epoch(store, 2) == (NOW_MS + _DAY_MS - 10, t.QUALITY_HELLO)
 
 
+def test_a_gap_that_stays_asks_for_the_floors(store: Store):
+    store.write(hello(), event(0))
+    assert store.write(event(5)).say_hello == set()  # just out of order, as far as anybody knows
+    assert store.write(event(6)).say_hello == {BOARD}
+    assert store.write(hello(floors=[[1, 5, 0, 0, 0, 0]]), event(7)).say_hello == set()
+    assert store.write(event(8)).say_hello == set()
+
+
 def test_hello_is_asked_for_the_newest_epoch_only(store: Store):
     store.write(hello(epoch=5))
     assert store.write(event(0, epoch=3)).say_hello == set()  # no HELLO will ever name its clock
