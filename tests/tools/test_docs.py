@@ -19,6 +19,8 @@ NOT_RUN = {
     "make bench": "tests/tools runs the runner; the measurements themselves take minutes",
     "edgewise board flash --image ESP32_GENERIC_C3.bin": "needs a board; tests/tools/test_board.py flashes a stand-in",
     "edgewise board deploy --config config.json": "needs a board; tests/tools/test_board.py deploys to a stand-in",
+    'edgewise evaluate --data "$EDGEWISE_DATA"': "needs the recordings; tests/model_export/test_evaluate.py runs it",
+    'edgewise evaluate --data "$EDGEWISE_DATA" --sensitivity': "takes a minute; test_evaluate.py runs its parts",
 }
 # Guides whose commands need those before them: tests/system/test_guides.py runs each from first to last.
 IN_ORDER = ("docs/firmware-in-ci.md", "docs/publish.md")
