@@ -10,6 +10,7 @@ from micropython import const
 
 from contract.wire import (
     BAD_DEVICE,
+    FAULT_CLOSED,
     KIND_ACK,
     KIND_DO,
     KIND_STATE,
@@ -41,7 +42,7 @@ class Link:
     MAX_DOWN_BYTES; tls: an ssl.SSLContext, or None. on_message(kind, payload, retained) gets what arrives on this
     device's topics. radio_cache: what the board learned of the access point, to be kept through deep sleep. sessions,
     radio_ms, tx_bytes, rx_bytes, failures: counted since this object was made; refused: downlink messages set aside;
-    turns: round trips of the last session.
+    turns: round trips of the last session; was_closed: the broker took it and then went away.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Link:
         self.failures = 0
         self.refused = 0
         self.turns = 0
+        self.was_closed = False
         self._board = board
         self._files = files
         self._device = device
@@ -105,7 +107,7 @@ class Link:
         session.connect(clean_session=False)
         # ack and want are retained, so QoS 0 loses nothing and spares us every older one that was queued meanwhile.
         session.subscribe(
-            [(topic(self._device, KIND_ACK), 0), (topic(self._device, KIND_WANT), 0), (topic(self._device, KIND_DO), 1)]
+            [(topic(self._device, KIND_WANT), 0), (topic(self._device, KIND_ACK), 0), (topic(self._device, KIND_DO), 1)]
         )
         session.publish(self._state, b"1", retain=True)
 
@@ -136,11 +138,13 @@ class Link:
         """What is left of the session's budget."""
         return time.ticks_diff(self._end, time.ticks_ms())
 
-    def close(self, failed: bool = False) -> None:
-        """End the session and switch the radio off; raises nothing.
+    def close(self, fault: int | None = None) -> None:
+        """End the session and switch the radio off; raises nothing. fault: the FAULT_* class that ended it.
 
         After a failure the broker publishes our will, which says the same as our goodbye.
         """
+        failed = fault is not None
+        self.was_closed = fault == FAULT_CLOSED and self._session is not None and self._session.connected
         session = self._session
         stream = self._stream
         if session is not None:

@@ -39,7 +39,7 @@ from contract.wire import (
     WANT,
     WireError,
 )
-from device.errors import LinkError
+from device.errors import LinkError, fault_of
 from device.link import Link
 
 _SESSION_MS = const(20000)
@@ -68,21 +68,30 @@ def sync(parts: object, link: Link) -> None:
         parts.health.record(parts.journal, parts.outbox.dropped, _next_contact_ms(parts))
     parts.journal.keep()
     link.radio_cache = state.radio_cache
-    reached = False
-    try:
-        _Talk(parts, link).run()
-        reached = True
-    except LinkError as error:
-        parts.health.fault(error)
-    if reached:
-        state.link_rssi = parts.board.rssi()
-    link.close(not reached)
+    reached = _talk(parts, link, state.contact_ms == 0 or state.breaker_failures > 0)
+    if not reached and link.was_closed:
+        # The broker took us and went away, as one does that restarts or hands over to another of its cluster. What it
+        # had not confirmed goes again as a duplicate.
+        reached = _talk(parts, link, True)
     state.radio_cache = link.radio_cache
     parts.radio_ms = link.radio_ms
     parts.health.session(link)
     parts.health.count(FAULT_DOWNLINK, link.refused)
     _step_breaker(parts, policy.SUCCESS if reached else policy.FAILURE)
     parts.updater.end_session(reached)
+
+
+def _talk(parts: object, link: Link, look_first: bool) -> bool:
+    """One connection, from radio up to radio down; True when the dialogue came to its end."""
+    try:
+        _Talk(parts, link).run(look_first)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the radio goes off and the session counts as failed
+        parts.health.fault(error)
+        link.close(fault_of(error))
+        return False
+    parts.state.link_rssi = parts.board.rssi()
+    link.close()
+    return True
 
 
 class _Talk:
@@ -101,20 +110,20 @@ class _Talk:
         self._chunk = False
         link.on_message = self._take
 
-    def run(self) -> None:
-        """The whole dialogue. Raises LinkError."""
+    def run(self, look_first: bool) -> None:
+        """The whole dialogue; look_first: at the retained ACK, before any record leaves. Raises LinkError."""
         parts, state, link = self._parts, self._state, self._link
         downloading = parts.updater.wants_session and state.battery_band >= policy.BAND_FAIR
         link.open(_DOWNLOAD_MS if downloading else _SESSION_MS)
-        new_epoch = state.contact_ms == 0
         if self._hello_due:
             self._say_hello()
-        if new_epoch or state.breaker_failures:
-            self._listen(self._heard, _FIRST_ACK_MS)
-            if new_epoch and not self._acked:
-                raise LinkError(FAULT_TIMEOUT, "no ACK in a new epoch")
+        if look_first and not self._listen(self._heard, _FIRST_ACK_MS) and state.contact_ms == 0:
+            raise LinkError(FAULT_TIMEOUT, "no ACK in a new epoch")
         self._send_records()
         link.settle()
+        if not self._sent:
+            # Nothing of ours holds the session open, so what is retained for us has to.
+            self._listen(self._heard, _FIRST_ACK_MS)
         if not self._listen(self._covered, _ACK_MS):
             raise LinkError(FAULT_TIMEOUT, "no ACK for what was sent")
         self._download()
@@ -194,7 +203,7 @@ class _Talk:
         state.store()  # the boundaries of frames that now leave
         for seq, _, rows, frame in sealed[:left]:
             self._send(READINGS, state.epoch, seq, rows, frame)
-        parts.more = left <= len(sealed)
+        parts.more = left == 0 or left < len(sealed)
 
     def _send(self, stream: int, epoch: int, seq: int, count: int, frame: bytes) -> None:
         payload = self._parts.journal.as_difference(frame) if stream == READINGS else frame
@@ -234,7 +243,8 @@ class _Talk:
             self._hello_open = False
             state.hello_ms = state.contact_ms
         state.cloud_offset_ms = cloud_ms - self._parts.journal.now_ms()
-        self._hello_due = bool(flags & ACK_SAY_HELLO) or self._waits_for_what_is_gone()
+        if flags & ACK_SAY_HELLO or self._waits_for_what_is_gone():
+            self._hello_due = True
 
     def _knows_more_than_us(self, acks: list) -> bool:
         state = self._state
@@ -272,6 +282,7 @@ class _Talk:
         parts = self._parts
         if parts.config.apply(version, settings, local_version):
             self._state.config_version = version
+            self._state.hello_ms = 0  # should this session end before the cloud has heard of it
             self._hello_due = True
         parts.updater.on_want(version, model)
 

@@ -15,7 +15,7 @@ from contract import wire
 from tests.support import boards
 from tests.support.boards import INTERVAL_MS, SPEED, WINDOW, press, samples_taken
 from tests.support.broker import Broker
-from tests.support.fault_proxy import PUBLISH, FaultProxy, Faults
+from tests.support.fault_proxy import PUBACK, PUBLISH, FaultProxy, Faults
 from tests.support.tiny_cloud import TinyCloud
 from tools.simulate import SimulatedBoard, supervised
 
@@ -100,6 +100,28 @@ def test_what_was_sent_and_never_answered_is_sent_again_and_stored_once(broker: 
     cloud, taken = asyncio.run(live())
     assert rows_of(cloud, 1) == rows[:taken]
     assert max(cloud.times_received.values()) >= 2
+
+
+def test_a_broker_that_hands_over_in_the_middle_of_a_session_is_followed_in_the_same_wake(
+    broker: Broker, tmp_path: Path
+):
+    async def live() -> tuple[TinyCloud, FaultProxy, int, int]:
+        async with FaultProxy(broker.port) as proxy, TinyCloud(broker.port) as cloud:
+            folder = boards.make(tmp_path / "pump-1", proxy.port, settings={"sync_interval_ms": 86_400_000})
+            async with supervised([folder], SPEED) as [board]:
+                await board.run(wakes=8)
+                taken, sessions = proxy.connections + 1, len(proxy.published())
+                proxy.plan = lambda number: Faults(cut_at={PUBACK}) if number == taken else Faults()
+                await press(board)
+                return cloud, proxy, sessions, samples_taken(board)
+
+    cloud, proxy, before, taken = asyncio.run(live())
+    assert rows_of(cloud, 1) == boards.recording(taken)
+    sent = proxy.published()[before:]
+    first, again = sent[: len(sent) // 2], sent[len(sent) // 2 :]
+    assert not any(packet.dup for packet in first)
+    assert all(packet.dup for packet in again)
+    assert [packet.packet_id for packet in first] == [packet.packet_id for packet in again]
 
 
 def test_a_board_killed_at_random_points_loses_and_doubles_nothing(broker: Broker, tmp_path: Path):

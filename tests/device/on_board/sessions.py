@@ -56,7 +56,7 @@ for session in range(args.get("sessions", 1)):
             link.poll(time.ticks_diff(end, time.ticks_ms()))
     except LinkError as error:
         fault, detail = error.fault, error.detail
-    link.close(fault >= 0)
+    link.close(fault if fault >= 0 else None)
     print(
         json.dumps(
             {
