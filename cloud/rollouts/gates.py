@@ -1,10 +1,12 @@
 """Is the candidate worse? Canaries against control boards, gate by gate. Pure.
 
-What is compared is not a board's rate but how it changed: log(rate now / rate before the rollout), each board against
-itself, because one machine alarms ten times as often as the next. What changes for all boards, like the weather,
-cancels out against the control boards. A machine that really breaks must not decide for the model, neither for nor
-against: of a board's reports the third with the highest rate is left out, since a model's fault is in all of them, and
-what is left is cut at 3.5 times the middle board's, or a part of it.
+What is compared is not a board's rate but how it changed since before the rollout, each board against itself, because
+one machine alarms ten times as often as the next. What changes for all boards, like the weather, cancels out against
+the control boards. A board's change is scored so that its spread does not depend on how much the board reports: counts
+by their square root (F. J. Anscombe, "The transformation of Poisson, binomial and negative-binomial data", Biometrika
+35, 1948) in standard deviations, measured amounts by their logarithm. A machine that really breaks must not decide for
+the model, neither for nor against: of a board's reports the third with the highest rate is left out, since a model's
+fault is in all of them, and scores are cut.
 
     gate      what counts                                        compared with
     install   refused or rolled back by the board                the plan's failing_share (exact binomial tail)
@@ -39,14 +41,17 @@ COMPARED = ("resets", "alarms", "level", "awake", "energy", "routed")
 GATE_NAMES = ("install", "silence", *COMPARED)
 assert len(GATE_NAMES) == GATES
 
-_CUT = 1.25
+_COUNTED = ("resets", "alarms", "routed")
+# Scores beyond are cut: three standard deviations for counts, a factor of 3.5 for measured amounts.
+_CUT_COUNTED = 3.0
+_CUT_MEASURED = 1.25
+# Variance of a board's rate from period to period, as a share of its square, beyond that of counting.
+_OVERDISPERSION = 0.05
+_ANSCOMBE = 0.375
 _LEAST_REPORTS = 3
 _TRIMMED_SHARE = 3  # one report of so many
-# Pseudo-counts: what is added to the amount of each window so that a rate of 0 has a logarithm. In events for what is
-# counted; a measured amount has no use for it.
-_PSEUDO = {"resets": 0.5, "alarms": 1.0, "routed": 1.0, "level": 0.0, "awake": 0.0, "energy": 0.0}
-# How many reports' worth of the fleet's average stand in for a board's own past.
-_PRIOR_SHARE = 0.5
+# The cohort's average stands in for this share of a board's own past: one report of twenty.
+_PRIOR_SHARE = 0.05
 
 
 class Status(StrEnum):
@@ -165,23 +170,48 @@ def _plainly_bad(bad: int, tried: int) -> bool:
     return bad >= 2 and 3 * bad >= tried
 
 
-def _compared(metric: str, tolerance: float, level: float, changes: Sequence[float | None], canaries: int) -> Finding:
+class _Change(NamedTuple):
+    """What a board reported lately, and what it would have at its rate from before the rollout."""
+
+    found: float
+    expected: float
+
+
+def _compared(metric: str, tolerance: float, level: float, changes: Sequence[_Change | None], canaries: int) -> Finding:
     """`changes` of the canaries, then of the control boards."""
     ours = [change for change in changes[:canaries] if change is not None]
     theirs = [change for change in changes[canaries:] if change is not None]
     if not ours or not theirs:
         return Finding(metric, False, 1.0, level, 1.0, "no reports to compare yet")
-    allowed = math.log1p(tolerance)
-    # The middle of all boards: what moved them all is no reason to cut.
-    middle = median([*ours, *theirs])
-    p = excess_p([_cut(change - middle) - allowed for change in ours], [_cut(change - middle) for change in theirs])
-    factor = math.exp(sum(ours) / len(ours) - sum(theirs) / len(theirs))
+    score = _score_counted if metric in _COUNTED else _score_measured
+    # What moved the middle board moved them all; a canary may exceed it by the tolerance.
+    common = median((change.found + 0.5) / (change.expected + 0.5) for change in [*ours, *theirs])
+    p = excess_p(
+        [score(change, common * (1 + tolerance)) for change in ours], [score(change, common) for change in theirs]
+    )
+    factor = _factor(ours) / max(_factor(theirs), 1e-9)
     words = f"{factor:.2f} times the others' on {len(ours)} boards, {1 + tolerance:.2f} is tolerated"
     return Finding(metric, p < level, p, level, factor, words)
 
 
-def _changes(metric: str, newest: int, boards: Sequence[BoardFacts]) -> list[float | None]:
-    """For each board log(rate lately / rate before); None where one of them is not known.
+def _score_counted(change: _Change, factor: float) -> float:
+    expected = change.expected * factor
+    difference = math.sqrt(change.found + _ANSCOMBE) - math.sqrt(expected + _ANSCOMBE)
+    deviation = 0.5 * math.sqrt(1 + _OVERDISPERSION * change.expected)
+    return max(-_CUT_COUNTED, min(_CUT_COUNTED, difference / deviation))
+
+
+def _score_measured(change: _Change, factor: float) -> float:
+    return max(-_CUT_MEASURED, min(_CUT_MEASURED, math.log(change.found / (change.expected * factor))))
+
+
+def _factor(changes: Sequence[_Change]) -> float:
+    """By which the boards' rate grew, all together."""
+    return (sum(change.found for change in changes) + 0.5) / (sum(change.expected for change in changes) + 0.5)
+
+
+def _changes(metric: str, newest: int, boards: Sequence[BoardFacts]) -> list[_Change | None]:
+    """For each board how it changed; None where that is not known.
 
     A board's past is completed from all boards' where it is short.
     """
@@ -191,16 +221,10 @@ def _changes(metric: str, newest: int, boards: Sequence[BoardFacts]) -> list[flo
         return [None] * len(boards)
     prior = _PRIOR_SHARE * exposure / len(boards)
     average = sum(past.amount for past in pasts) / exposure
-    pseudo = _PSEUDO[metric]
-    changes: list[float | None] = []
+    changes: list[_Change | None] = []
     for board, past in zip(boards, pasts, strict=True):
         found = typical(board.since.get(metric, ())[-newest:])
-        rate = (past.amount + average * prior) / (past.exposure + prior)
-        expected = rate * found.exposure + pseudo
-        known = found.exposure > 0 and expected > 0 and found.amount + pseudo > 0
-        changes.append(math.log((found.amount + pseudo) / expected) if known else None)
+        expected = (past.amount + average * prior) / (past.exposure + prior) * found.exposure
+        known = found.exposure > 0 and (metric in _COUNTED or (expected > 0 and found.amount > 0))
+        changes.append(_Change(found.amount, expected) if known else None)
     return changes
-
-
-def _cut(change: float) -> float:
-    return max(-_CUT, min(_CUT, change))
