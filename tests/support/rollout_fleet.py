@@ -32,9 +32,9 @@ Behaviour = Callable[[dict[str, Any]], None]
 class RolloutFleet:
     """`boards` boards that run version OLD of a model called flow, of which NEW is published and on no board."""
 
-    def __init__(self, folder: Path, boards: int, reports: int = 6, **new: Any) -> None:
+    def __init__(self, folder: Path, boards: int, reports: int = 6, start_ms: int = START_MS, **new: Any) -> None:
         self.fleet = Fleet(settings_in(folder))
-        self.now = START_MS
+        self.now = start_ms
         self.fleet.now_ms = lambda: self.now
         self.key = new_key()
         self.files = {OLD: make(self.key, version=OLD, sequence=1), NEW: make(self.key, version=NEW, sequence=2, **new)}
@@ -56,8 +56,12 @@ class RolloutFleet:
             self.period()
 
     def period(self) -> None:
-        """A report period: every board that is awake takes what it is told and reports."""
+        """A report period later: every board that is awake takes what it is told and reports."""
         self.now += PERIOD_MS
+        self.beat()
+
+    def beat(self) -> None:
+        """Every board that is awake takes what it is told and reports."""
         wanted = self.wanted()
         with self.fleet.together():
             for name, version in wanted.items():
