@@ -93,4 +93,5 @@ def main() -> None:
     cycle.run(parts)
 
 
-main()
+if __name__ == "__main__":
+    main()

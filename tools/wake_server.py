@@ -37,7 +37,7 @@ def main() -> None:
     address = ctypes.addressof(ctypes.c_char.from_buffer(rom))
     start = (
         f"import uctypes,vfs,sys;vfs.mount(vfs.VfsRom(uctypes.bytearray_at({address},{len(rom)})),'/rom');"
-        "sys.path[:]=['/rom'];import main"
+        "sys.path[:]=['/rom'];import main;main.main()"
     )
 
     def run_board(folder: str, heap: str) -> int:
