@@ -3,7 +3,7 @@
 argv[1]: how many wakes. EDGEWISE_BOARD_DIR names a board that reaches no cloud.
 """
 
-# ruff: noqa: ANN001, ANN202
+# ruff: noqa: ANN001, ANN002, ANN202
 # pyright: basic, reportAttributeAccessIssue=false, reportMissingImports=false
 import gc
 import json

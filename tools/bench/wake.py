@@ -44,13 +44,10 @@ def run() -> list[Row]:
         Row("wake without a session, CPU", quiet, "ms", "start of the micropython command", command_ms),
         Row("wake with a session, CPU", talking, "ms", "without", quiet),
     ]
-    total = sum(split["took_us"].values()) / SPLIT_WAKES
+    total = sum(split.values()) / SPLIT_WAKES
     for step, functions in STORY.items():
-        spent = sum(split["took_us"][name] for name in functions) / SPLIT_WAKES
+        spent = sum(split[name] for name in functions) / SPLIT_WAKES
         rows.append(Row(f"  {step}", spent, "us", "all steps, modules loaded", total))
-    rows.append(
-        Row("heap after the last wake", split["heap_last"], "B", "after a tenth", split["heap_first"], "1.00 x")
-    )
     return rows
 
 
@@ -83,7 +80,7 @@ def _free_port() -> int:
         return port
 
 
-def _split(folder: Path) -> dict[str, Any]:
+def _split(folder: Path) -> dict[str, int]:
     made = boards.make(folder, 1)
     environ = os.environ | {"EDGEWISE_BOARD_DIR": str(made), "MICROPYPATH": str(build_firmware())}
     command = [program("micropython"), "-X", f"heapsize={HEAP}", str(ON_BOARD), str(SPLIT_WAKES)]
