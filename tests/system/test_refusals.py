@@ -15,6 +15,7 @@ from cloud.client import Client
 from cloud.clock import now_ms
 from cloud.models.blobs import Blobs
 from cloud.models.manifests import to_json
+from cloud.models.tables import assignments
 from cloud.settings import load_settings
 from cloud.store.engine import make_engine, writing
 from cloud.store.tables import artifacts, desired, models
@@ -86,6 +87,9 @@ async def serve_without_checks(data_dir: Path, whole: bytes, served: bytes) -> N
             target = {"arch": manifest.arch, "abi": manifest.abi, "format": manifest.format}
             stated = {"sha256": digest, "size": len(whole), "key_id": "0" * 16, "manifest": to_json(manifest)}
             await connection.execute(sa.insert(artifacts).values(**facts, **target, **stated))
+            # Pinned to it, or the next HELLO would have the server put its choice right again.
+            pinned = sa.update(assignments).where(assignments.c.device == BOARD)
+            await connection.execute(pinned.values(name=manifest.name, version=manifest.version))
             wanted = sa.update(desired).where(desired.c.device == BOARD)
             await connection.execute(wanted.values(artifact_sha256=digest, version=desired.c.version + 1))
 
