@@ -61,7 +61,10 @@ class Health:
         ledger.charge(state.energy_uj, awake_ms, radio_ms, slept_ms, flash_bytes)
 
     def record(self, journal: object, dropped: list, next_contact_ms: int) -> None:
-        """Note a HEALTH record of the period that ends now, and begin the next. dropped: Outbox.dropped."""
+        """Note a HEALTH record of the period that ends now, and begin the next.
+
+        dropped: records given up, by stream.
+        """
         state = self._state
         now_ms = self._board.now_ms()
         gc.collect()

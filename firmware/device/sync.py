@@ -42,8 +42,9 @@ from contract.wire import (
 from device.errors import LinkError, fault_of
 from device.link import Link
 
+# Of a whole session; both below the 60 s of the watchdog.
 _SESSION_MS = const(20000)
-_DOWNLOAD_MS = const(60000)
+_DOWNLOAD_MS = const(45000)
 _FIRST_ACK_MS = const(2500)  # the retained ACK comes with the SUBACK; a new epoch's after one commit
 _ACK_MS = const(5000)  # the cloud commits in batches of a fraction of a second; silent for so long, it is down
 _CHUNK_MS = const(3000)
