@@ -13,8 +13,8 @@ from tools.demo import audit, stage
 from tools.demo.report import Outcome
 from tools.simulate import SimulatedBoard, supervised
 
-SPEED = 200.0
-WAKES = 60  # of every board, at the least
+SPEED = 400.0
+WAKES = 90  # of every board, at the least
 _STEP_DEADLINE_S = 60.0
 _LAST_WAKES = 40  # a board has drained after its next session; more are for a machine under load
 _LOOK_S = 0.2
