@@ -187,6 +187,7 @@ class SimulatedBoard:
         self._speed = speed
         self._on_wake = on_wake
         self._heap = heap
+        self._awake = False
         self._running: int | None = None
         self._power_is_cut = False
         self._called = asyncio.Event()
@@ -209,11 +210,17 @@ class SimulatedBoard:
         """One wake, from power-on or the end of a sleep to the next sleep; None when it was killed.
 
         A process over WAKE_DEADLINE_S is killed too. Unless the power was cut, the wake after it is the watchdog's.
-        Raises BoardFailed.
+        Raises BoardFailed, and RuntimeError when the board is awake already.
         """
+        if self._awake:
+            raise RuntimeError(f"{self.device} is awake: a board has one processor")
         before = self._read_wake()
-        ended = await self._server.wake(self.folder, self._heap, self._note_begin)
-        self._running = None
+        self._awake = True
+        try:
+            ended = await self._server.wake(self.folder, self._heap, self._note_begin)
+        finally:
+            self._awake = False
+            self._running = None
         if self._power_is_cut:
             self._lose_power()
             return None

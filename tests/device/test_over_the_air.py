@@ -29,12 +29,12 @@ def publisher(tmp_path_factory: pytest.TempPathFactory) -> PublisherKey:
     return keys.create(tmp_path_factory.mktemp("keys"), "main")
 
 
-def made(publisher: PublisherKey, version: str, sequence: int, pad: int = 4000) -> bytes:
+def made(publisher: PublisherKey, version: str, sequence: int, pad: int = 4000, margin: float = 1.0) -> bytes:
     """An artifact for boards.SCHEMA whose score is 10,000 and more above its threshold of 0 for every window."""
     offset = 10_000 + sequence
     vectors = [([n] * N_FEATURES, float(3 * n + offset)) for n in (0, 5, -7)]
     fields = forge.manifest(
-        version=version, sequence=sequence, schema=boards.SCHEMA, n_features=N_FEATURES, threshold=0.0
+        version=version, sequence=sequence, schema=boards.SCHEMA, n_features=N_FEATURES, threshold=0.0, margin=margin
     )
     payload = forge.payload(offset, n_features=N_FEATURES, pad=pad)
     return pack(fields, golden_bytes(vectors), payload, publisher)  # pyright: ignore[reportArgumentType]
@@ -98,12 +98,11 @@ def test_a_download_goes_on_where_a_reset_broke_it_off(broker: Broker, tmp_path:
         async with TinyCloud(broker.port) as cloud, supervised([folder], SPEED) as [board]:
             await board.run(wakes=2)
             await publish(cloud, 1, data)
+            waking = asyncio.create_task(board.run(wakes=20))
             while cloud.fetches < 4:
-                wake = asyncio.create_task(board.run(wakes=1))
-                while cloud.fetches < 4 and not wake.done():
-                    await asyncio.sleep(0.001)
+                await asyncio.sleep(0.001)
             board.kill()
-            await board.run(wakes=20)
+            await waking
         return cloud
 
     cloud = asyncio.run(live())
@@ -133,3 +132,25 @@ def test_a_model_of_a_stranger_is_refused_after_its_first_piece(
     ]
     assert cloud.fetches == 1
     assert cloud.hellos["pump-1"][-1].model is None
+
+
+def test_a_board_that_is_not_sure_asks_and_does_not_wait_for_the_schedule(
+    broker: Broker, tmp_path: Path, publisher: PublisherKey
+):
+    async def live() -> tuple[TinyCloud, list[int]]:
+        settings = {"sync_interval_ms": 86_400_000, "deadline_ms": 60_000}
+        folder = boards.make(tmp_path / "pump-1", broker.port, settings=settings, **trusting(publisher))
+        asked: list[int] = []
+        async with TinyCloud(broker.port) as cloud, supervised([folder], SPEED) as [board]:
+            await publish(cloud, 1, made(publisher, "1.0.0", 1, margin=1e6))
+            for _ in range(15):
+                await board.run(wakes=1)
+                asked.append(len(cloud.of("pump-1", wire.QUERY)))
+        return cloud, asked
+
+    cloud, asked = asyncio.run(live())
+    queries = cloud.of("pump-1", wire.QUERY)
+    assert {(query.reason, query.deadline_ms) for query in queries} == {(wire.WHY_MARGIN, 60_000)}
+    assert all(len(query.features) == 4 * N_FEATURES for query in queries)
+    first = next(wake for wake, count in enumerate(asked) if count)
+    assert asked[first:] == list(range(1, len(asked) - first + 1)), "one in each wake, answered for in that wake"

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from contract import wire
 from contract.features import SchemaError
 from tests.support import boards
 from tests.support.boards import INTERVAL_MS
+from tools import umqtt
+from tools.firmware import FIRMWARE, program
 from tools.provision import BoardPlan, Broker, ProvisioningError, make_board, write_recording
 from tools.simulate import BoardFailed, ServerLost, SimulatedBoard, Wake, WakeServer, supervised
 
@@ -217,3 +220,17 @@ def test_what_is_provisioned_is_what_config_json_says(tmp_path: Path):
 
 def test_a_recording_counts_its_rows(tmp_path: Path):
     assert write_recording(tmp_path / "r.bin", "flow:l/s:1", 1000, ([n] for n in range(7))) == 7
+
+
+def test_a_board_runs_by_hand_from_its_sources(tmp_path: Path):
+    folder = boards.make(tmp_path / "pump-1", NOBODY)
+    environ = os.environ | {
+        "EDGEWISE_BOARD_DIR": str(folder),
+        "MICROPYPATH": os.pathsep.join((str(FIRMWARE), str(umqtt.fetch()), ".frozen")),
+    }
+    for _ in range(3):
+        subprocess.run(
+            [program("micropython"), str(FIRMWARE / "main.py")], env=environ, check=True, timeout=30, cwd=tmp_path
+        )
+    assert json.loads((folder / "wake.json").read_text())["n"] == 3
+    assert (folder / "flash" / "epoch.0").exists()
