@@ -178,7 +178,7 @@ def _advanced(plan: Plan, state: State, boards: Sequence[BoardFacts], now_ms: in
             return moved(state, Trigger.TRIED, now_ms, f"{tried} of {len(exposed)} canaries have tried it")
         lacking = f"{tried} of {len(exposed)} canaries have tried it"
     else:
-        lacking = _lacking(plan, boards)
+        lacking = _lacking(plan, boards, due)
         if not lacking:
             return _next_step(plan, state, boards, now_ms)
     if waited >= due + plan.patience_periods:
@@ -212,15 +212,21 @@ def _next_step(plan: Plan, state: State, boards: Sequence[BoardFacts], now_ms: i
     return moved(state, trigger, now_ms, reason)
 
 
-def _lacking(plan: Plan, boards: Sequence[BoardFacts]) -> str:
-    """What a step still needs before the next one, "" for nothing."""
+def _lacking(plan: Plan, boards: Sequence[BoardFacts], periods: int) -> str:
+    """What a step of `periods` still needs before the next one, "" for nothing.
+
+    Evidence, not time: most boards that run the candidate, and half of the others, must have reported through half of
+    the step.
+    """
     exposed = [board for board in boards if board.status != Status.CONTROL]
     controls = [board for board in boards if board.status == Status.CONTROL]
-    heard = sum(board.status == Status.RUNNING and board.reports > 0 for board in exposed)
+    least = max(1, periods // 2)
+    heard = sum(board.status == Status.RUNNING and board.reports >= least for board in exposed)
     if heard < _needed(plan, exposed):
-        return f"reports from {heard} of {len(exposed)} boards that run it, {_needed(plan, exposed)} are needed"
-    if controls and not any(board.reports for board in controls):
-        return "no report from any board to compare with"
+        return f"{heard} of {len(exposed)} boards that run it have sent {least} reports, {_needed(plan, exposed)} must"
+    heard = sum(board.reports >= least for board in controls)
+    if 2 * heard < len(controls):
+        return f"{heard} of {len(controls)} boards to compare with have sent {least} reports, half must"
     return ""
 
 

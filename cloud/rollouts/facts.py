@@ -66,7 +66,7 @@ async def board_facts(
         tallies = await _reports(connection, names, started_ms, now_ms) if with_reports else {}
         for member in part:
             row = there[member.device]
-            status, reason = _status(member, row, steps.get(member.device), candidate)
+            status, reason = _status(member, row, steps.get(member.device), candidate, started_ms)
             begin_ms = since.get(member.device, now_ms) if status == Status.RUNNING else started_ms
             reports = [tally for at_ms, tally in tallies.get(member.device, []) if at_ms > begin_ms]
             reports = reports[1:]  # the first one after a change began before it
@@ -106,25 +106,23 @@ async def artifact_names(connection: AsyncConnection, name: str, version: str) -
 
 
 def _status(
-    member: Member, row: sa.RowMapping, step: sa.RowMapping | None, candidate: Sequence[str]
+    member: Member, row: sa.RowMapping, step: sa.RowMapping | None, candidate: Sequence[str], started_ms: int
 ) -> tuple[Status, str]:
     """How far a board is with the candidate, and why it failed."""
     if row["model_sha8"] in candidate:
         return Status.RUNNING, ""
-    told_ms = member.told_ms or 0
-    began = step is not None and step["received_ms"] >= told_ms
+    if step is None or step["received_ms"] < (member.told_ms if member.exposed and member.told_ms else started_ms):
+        return (Status.WAITING if member.exposed else Status.CONTROL), ""
+    if step["state"] in _ENDED_BADLY and step["reason"] != wire.REASON_OK:
+        detail = f" ({step['detail']})" if step["detail"] else ""
+        return Status.FAILED, named(wire.REASON_NAMES, step["reason"]) + detail
     if member.exposed:
-        if not began or step is None:
-            return Status.WAITING, ""
-        if step["state"] in _ENDED_BADLY:
-            detail = f" ({step['detail']})" if step["detail"] else ""
-            return Status.FAILED, named(wire.REASON_NAMES, step["reason"]) + detail
         return Status.TRYING, ""
-    # Taken back: the retained wish reaches it at its next contact, but until then it may come up with the candidate,
-    # if it had begun to take it.
-    heard = row["last_seen_ms"] is not None and row["last_seen_ms"] > told_ms
-    may_come_up = member.told_ms is not None and step is not None and step["state"] not in _ENDED_BADLY
-    return (Status.WAITING if may_come_up and not heard else Status.CONTROL), ""
+    # It had begun to take the candidate when that was taken back. The retained wish reaches it at its next contact, but
+    # until then it may come up with the candidate.
+    heard = row["last_seen_ms"] is not None and row["last_seen_ms"] > (member.told_ms or 0)
+    may_come_up = step["state"] not in _ENDED_BADLY and not heard
+    return (Status.WAITING if may_come_up else Status.CONTROL), ""
 
 
 async def _devices(connection: AsyncConnection, names: Sequence[str]) -> dict[str, sa.RowMapping]:

@@ -8,6 +8,7 @@ from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.devices.presence import presence
+from cloud.rollouts.tables import rollouts
 from cloud.store.tables import alias_history, desired, devices, events, health, models, quarantine, streams
 from contract import wire
 
@@ -89,6 +90,7 @@ async def stamp(connection: AsyncConnection) -> Hashable:
         sa.select(sa.func.max(desired.c.changed_ms)).scalar_subquery(),
         sa.select(sa.func.max(alias_history.c.id)).scalar_subquery(),
         sa.select(sa.func.count()).select_from(models).scalar_subquery(),
+        sa.select(sa.func.max(rollouts.c.changed_ms)).scalar_subquery(),
     )
     return tuple((await connection.execute(query)).one())
 

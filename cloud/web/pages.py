@@ -12,6 +12,8 @@ from cloud.clock import now_ms
 from cloud.devices import queries as devices_queries
 from cloud.devices import readings, views
 from cloud.models import queries as model_queries
+from cloud.rollouts import queries as rollout_queries
+from cloud.rollouts.views import Rollout
 from cloud.web import fleet
 from cloud.web.assets import asset
 from cloud.web.charts import Mark, line_chart, share_bar, sparkline, swatch
@@ -21,7 +23,8 @@ from cloud.web.sse import Parts
 _FOLDER = Path(__file__).parent
 BOARDS_PER_PAGE = 100
 SAMPLE_CHOICES = (300, 1000, 5000)
-_ALERTS = 12
+_ALERTS = 8
+_ROLLOUTS = 3
 _SPARK_SAMPLES = 120
 
 
@@ -61,12 +64,25 @@ class Pages:
             rows = [await self._board_row(connection, device) for device in page[:BOARDS_PER_PAGE]]
             alerts = await devices_queries.list_events(connection, limit=_ALERTS)
             strips = await self._strips(connection)
+            rollouts = await rollout_queries.list_rollouts(connection, now, _ROLLOUTS)
         more = page[BOARDS_PER_PAGE - 1].device if len(page) > BOARDS_PER_PAGE else ""
         return {
             "summary": self._part("summary.html", fleet=summary),
             "boards": self._part("boards.html", boards={"rows": rows, "next": more, "size": BOARDS_PER_PAGE}),
             "alerts": self._part("alerts.html", alerts=alerts),
             "models": self._part("models.html", strips=strips),
+            "rollouts": self._part("rollouts.html", rollouts=[_rollout_strip(view) for view in rollouts]),
+        }
+
+    async def rollout_parts(self, rollout: int) -> Parts:
+        """All parts of a rollout's page; raises NotFound."""
+        async with self._engine.connect() as connection:
+            detail = await rollout_queries.show_rollout(connection, rollout, now_ms())
+        return {
+            "rollout": self._part("rollout_head.html", detail=detail, bar=_rollout_strip(detail.summary)["bar"]),
+            "gates": self._part("rollout_gates.html", detail=detail),
+            "steps": self._part("rollout_steps.html", detail=detail),
+            "cohort": self._part("rollout_cohort.html", detail=detail),
         }
 
     async def device_parts(self, device: str, samples: int) -> Parts:
@@ -148,6 +164,16 @@ class Pages:
                 }
             )
         return strips
+
+
+def _rollout_strip(view: Rollout) -> dict[str, Any]:
+    shares = [
+        ("run it", view.running),
+        ("are to take it", view.waiting),
+        ("failed", view.failed),
+        ("others", view.boards - view.running - view.waiting - view.failed),
+    ]
+    return {"view": view, "shares": shares, "bar": share_bar(shares)}
 
 
 def _charts(found: views.Readings, events: list[views.Event]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The pages at /, /devices/<id> and /models, and their event streams."""
+"""The pages at /, /devices/<id>, /rollouts/<id> and /models, and their event streams."""
 
 from typing import Annotated, Any
 
@@ -9,6 +9,7 @@ from litestar.response import ServerSentEvent
 
 from cloud.devices.routes import DeviceId
 from cloud.errors import BadRequest
+from cloud.rollouts.routes import RolloutId
 from cloud.web.pages import SAMPLE_CHOICES, Pages
 from cloud.web.sse import Live
 from contract import wire
@@ -52,6 +53,27 @@ async def models_page(state: State) -> str:
     return await pages.models_page()
 
 
+@get("/rollouts/{rollout:int}", media_type=MediaType.HTML, include_in_schema=False)
+async def rollout_page(state: State, rollout: RolloutId) -> str:
+    """One rollout."""
+    pages: Pages = state.pages
+    parts = await pages.rollout_parts(rollout)
+    return pages.render("rollout.html", here="fleet", live=f"/live/rollouts/{rollout}", parts=parts, number=rollout)
+
+
+@get("/live/rollouts/{rollout:int}", include_in_schema=False)
+async def rollout_live(state: State, rollout: RolloutId) -> Response[Any]:
+    """Parts of a rollout's page as they change."""
+    pages: Pages = state.pages
+    live: Live = state.live
+    live.admit()
+
+    async def render() -> Any:
+        return await pages.rollout_parts(rollout)
+
+    return ServerSentEvent(live.watch(f"rollout {rollout}", pages.fleet_stamp, render))
+
+
 @get("/live/fleet", include_in_schema=False)
 async def fleet_live(state: State, after: After = "") -> Response[Any]:
     """Parts of the fleet page as they change."""
@@ -92,5 +114,7 @@ router = Router(
         models_page,
         fleet_live,
         device_live,
+        rollout_page,
+        rollout_live,
     ],
 )

@@ -151,8 +151,8 @@ def test_a_stream_begins_with_the_whole_page_and_then_sends_only_what_changed(we
     with web.anyone.stream("GET", "/live/fleet", timeout=10) as stream:
         assert stream.headers["content-type"].startswith("text/event-stream")
         lines = stream.iter_lines()
-        first = {next_event(lines) for _ in range(4)}
-        assert first == {"summary", "boards", "alerts", "models"}
+        first = {next_event(lines) for _ in range(5)}
+        assert first == {"summary", "boards", "alerts", "models", "rollouts"}
         fleet.event("streamed")
         later = [next_event(lines) for _ in range(3)]
     assert "alerts" in later

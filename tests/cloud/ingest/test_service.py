@@ -219,8 +219,10 @@ def test_a_flooding_board_does_not_starve_a_quiet_one(parts: Parts):
             return taken
 
     taken = asyncio.run(story())
-    print(f"\na quiet board waited {taken:.2f} s for its ACK beside a flood of 8,000 messages")
+    peak_mb = parts.ingest_peak_mb()
+    print(f"\na quiet board waited {taken:.2f} s for its ACK beside a flood of 8,000 messages; peak {peak_mb} MB")
     assert taken < 3.0
+    assert peak_mb < 150
 
 
 def test_a_store_that_is_locked_delays_and_loses_nothing(parts: Parts):

@@ -1,16 +1,19 @@
 """The pages in a real browser: what they show, that they update by themselves, and that they need no other host."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, expect
 
+from cloud.clock import now_ms
 from contract import wire
 from model_export.keys import PublisherKey
 from tests.cloud.web.conftest import Watched
 from tests.support.artifacts import make, new_key
 from tests.support.fleet import Fleet
+from tests.support.rollout_fleet import PERIOD_MS, RolloutFleet
 from tests.support.web import Web
 
 
@@ -119,6 +122,28 @@ def test_tables_and_landmarks_are_named_for_screen_readers(web: Web, fleet: Flee
     expect(page.get_by_role("rowheader", name="pump-aria")).to_be_visible()
     unnamed = page.locator("svg[role=img]:not([aria-label])")
     expect(unnamed).to_have_count(0)
+
+
+def test_the_page_of_a_rollout_follows_it(
+    tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int], watched: Watched
+) -> None:
+    boards = RolloutFleet(tmp_path_factory.mktemp("rollout"), 36, reports=4, start_ms=now_ms() - 4 * PERIOD_MS)
+    with Web(boards.fleet.settings, free_port()) as server:
+        boards.now = now_ms()
+        number = boards.started(period_ms=PERIOD_MS)
+        watched.page.goto(server.url)
+        expect(watched.page.locator("#rollouts")).to_contain_text("7 are to take it")
+        watched.page.get_by_role("link", name="flow 1.0.0").click()
+        expect(watched.page).to_have_url(re.compile(f"/rollouts/{number}$"))
+        expect(watched.page.locator("#rollout")).to_contain_text("canary 10 %")
+        boards.refuses = True
+        boards.now = now_ms()
+        boards.beat()
+        expect(watched.page.locator("#gates")).to_contain_text("worse")
+        expect(watched.page.locator("#rollout")).to_contain_text("7 of 7 boards that tried it failed: load failed")
+        expect(watched.page.locator("#steps")).to_contain_text("rolling back")
+        expect(watched.page.locator("#cohort tr", has_text="failed")).to_have_count(7)
+    assert [text for text in watched.complaints if "ERR_CONNECTION" not in text and "ERR_INCOMPLETE" not in text] == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
