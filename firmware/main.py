@@ -47,9 +47,11 @@ BROKEN_SLEEP_MS = 600000  # until a board whose configuration cannot be used loo
 def hold_session(parts: cycle.Parts) -> None:
     """One session with the cloud. What it takes is imported here: most wakes hold none."""
     gc.collect()
-    from device.link import Link
+    from device.link import Link, tls_context
 
-    link = Link(parts.board, Files, parts.config.device, parts.config.broker, DOWNLINK)
+    broker = parts.config.broker
+    tls = tls_context(Files, port.ROOT + "/" + broker["ca"]) if broker.get("ca") else None
+    link = Link(parts.board, Files, parts.config.device, broker, DOWNLINK, tls)
     gc.collect()
     from device.sync import sync
 

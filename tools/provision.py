@@ -32,6 +32,8 @@ class Broker:
     host: str = "127.0.0.1"
     user: str | None = None
     password: str | None = None
+    ca: str | None = None
+    """Name of the CA's certificate on the board's flash, DER; with it the board insists on TLS."""
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ from device.records import Record
 class Config:
     """Every value checked once, here. Raises ConfigError naming the key and what it must be.
 
-    device, kind, schema: text; broker: {"host", "port", "user", "password"}; wifi: {"ssid", "password"} or None;
-    sensor: {"driver", ...}; trusted_keys: {key id hex: x || y hex}; revoked_keys: [key id hex]; limits: {feature name:
-    [low, high]} of the SAFE model; first_epoch: where a board with empty flash begins; log: print what happens.
+    device, kind, schema: text; broker: {"host", "port", "user", "password", "ca": a DER file on flash, for TLS};
+    wifi: {"ssid", "password"} or None; sensor: {"driver", ...}; trusted_keys: {key id hex: x || y hex}; revoked_keys:
+    [key id hex]; limits: {feature name: [low, high]} of the SAFE model; first_epoch: where a board with empty flash
+    begins; log: print what happens.
     version, local_version: of the last WANT applied, and of config.json.
     """
 

@@ -35,6 +35,20 @@ _KEEPALIVE_S = const(30)
 _WINDOW = const(8)  # QoS 1 messages under way; the broker's answers overlap our writes
 
 
+def tls_context(files: object, path: str) -> object:
+    """An ssl.SSLContext that takes a broker only with a certificate signed by the CA at `path`, DER.
+
+    The name checked is config.json's broker host. Raises OSError when there is no such file, ValueError for another.
+    """
+    import tls  # the module behind `ssl`; here: a broker on the same premises may have none
+
+    context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
+    context.verify_mode = tls.CERT_REQUIRED
+    with files.open(path, "rb") as file:
+        context.load_verify_locations(file.read())
+    return context
+
+
 class Link:
     """One session at a time with the broker.
 

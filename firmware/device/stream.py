@@ -18,6 +18,7 @@ _IPPROTO_TCP = const(6)  # neither port names these two
 _TCP_NODELAY = const(1)
 _TX_BYTES = const(1400)  # one TCP segment on Wi-Fi; a whole session of a few frames leaves as one
 _RX_BYTES = const(512)
+_TLS = "TLS: %s"  # MicroPython raises ValueError for a certificate it refuses
 
 
 class Stream:
@@ -159,6 +160,8 @@ class Stream:
                     done += sent
         except OSError as error:
             raise LinkError(FAULT_CLOSED, "send " + str(error))
+        except ValueError as error:
+            raise LinkError(FAULT_CONNECT, _TLS % error)
         self.tx_bytes += done
         self.last_tx_ms = time.ticks_ms()
         self._asked = True
@@ -177,6 +180,8 @@ class Stream:
                     break
         except OSError as error:
             raise LinkError(FAULT_CLOSED, "receive " + str(error))
+        except ValueError as error:
+            raise LinkError(FAULT_CONNECT, _TLS % error)
         self.rx_bytes += got
         self._rx_at = 0
         self._rx_end = got

@@ -13,16 +13,19 @@ _START_DEADLINE_S = 10.0
 
 
 class Broker:
-    """nats-server on a loopback port; its store is below `folder` and outlives a restart."""
+    """nats-server on a loopback port; its store is below `folder` and outlives a restart.
 
-    def __init__(self, folder: Path, port: int, client_port: int) -> None:
+    mqtt: more of the configuration's `mqtt` block.
+    """
+
+    def __init__(self, folder: Path, port: int, client_port: int, mqtt: str = "") -> None:
         self.port = port
         self._folder = folder
         self._config = folder / "nats.conf"
         folder.mkdir(parents=True, exist_ok=True)
         self._config.write_text(
             f'server_name: test\nlisten: "127.0.0.1:{client_port}"\n'
-            f'jetstream {{ store_dir: "{folder / "store"}" }}\nmqtt {{ listen: "127.0.0.1:{port}" }}\n'
+            f'jetstream {{ store_dir: "{folder / "store"}" }}\nmqtt {{ listen: "127.0.0.1:{port}"{mqtt} }}\n'
         )
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -1,7 +1,7 @@
 """Runs on MicroPython: sessions of device/link.py against whatever listens, and what came of each, as JSON lines.
 
 argv[1], JSON: host, port, sessions, frames (per session), size, budget_ms, linger_ms (after the broker has answered),
-pause_ms (between sessions), device, root, same_keys (later sessions send again what earlier ones sent), dns.
+pause_ms (between sessions), device, root, ca (DER), same_keys (later sessions send again what earlier ones sent), dns.
 """
 
 import json
@@ -11,7 +11,7 @@ import time
 from contract.wire import MAX_DOWN_BYTES
 from device.errors import LinkError
 from device.files import Files
-from device.link import Link
+from device.link import Link, tls_context
 
 args = json.loads(sys.argv[1])
 
@@ -26,12 +26,13 @@ class Board:
         pass
 
     def dns_server(self):
-        return tuple(args["dns"])
+        return tuple(args.get("dns", ("127.0.0.1", 53)))
 
 
 broker = {"host": args.get("host", "127.0.0.1"), "port": args["port"]}
 broker.update(args.get("login", {}))
-link = Link(Board(), Files, args.get("device", "pump-1"), broker, memoryview(bytearray(MAX_DOWN_BYTES)))
+tls = tls_context(Files, args["ca"]) if "ca" in args else None
+link = Link(Board(), Files, args.get("device", "pump-1"), broker, memoryview(bytearray(MAX_DOWN_BYTES)), tls)
 messages = []
 link.on_message = lambda kind, payload, _retained: messages.append(
     [kind, len(payload), payload[0] if len(payload) else -1]
