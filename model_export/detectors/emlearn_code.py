@@ -4,6 +4,8 @@ Importing emlearn makes numpy raise at every underflow, for the whole process (e
 """
 
 import warnings
+from contextlib import chdir
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -19,8 +21,9 @@ def envelope(fitted: Any, name: str) -> str:
 
     fitted: what emlearn reads of an EllipticEnvelope: location_, offset_ and get_precision().
     """
-    with np.errstate(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # it compiles a test program with distutils
+    # It compiles a test program with distutils, in a folder `tmp` of wherever the process happens to be.
+    with TemporaryDirectory() as folder, chdir(folder), np.errstate(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
         return emlearn.convert(fitted, kind="EllipticEnvelope", method="inline").save(name=name)
 
 
