@@ -20,7 +20,7 @@ from cloud.devices.routes import router as devices_router
 from cloud.frames.routes import router as frames_router
 from cloud.logs import set_up_logging
 from cloud.models.blobs import Blobs
-from cloud.models.download import ArtifactServer
+from cloud.models.download import ArtifactServer, Shortcut
 from cloud.models.follower import keep_following
 from cloud.models.routes import router as models_router
 from cloud.models.service import Registry
@@ -132,7 +132,7 @@ def main() -> None:
     set_up_logging(settings, "web")
     app = create_app(settings)
     config = uvicorn.Config(
-        app,
+        Shortcut(app),
         host=settings.host,
         port=settings.http_port,
         log_config=None,

@@ -18,7 +18,11 @@ from cloud.store.tables import devices, quarantine, services
 
 # group_path: the label is the route's template. With raw paths every device id would make a series of its own.
 HTTP_METRICS = PrometheusConfig(
-    app_name="edgewise", prefix="edgewise_http", group_path=True, exclude=["^/live/"], excluded_http_methods=["OPTIONS"]
+    app_name="edgewise",
+    prefix="edgewise_http",
+    group_path=True,
+    exclude=["^/live/", "^/api/v1/artifacts/"],
+    excluded_http_methods=["OPTIONS"],
 )
 
 _NAME = re.compile(r"[^a-z0-9_]")

@@ -1,80 +1,149 @@
-"""GET and HEAD /api/v1/artifacts/<sha256>: artifact bytes with Range and ETag, as a bare ASGI application.
+"""GET and HEAD /api/v1/artifacts/<sha256>: artifacts and model cards with Range and ETag, as bare ASGI.
 
-A framework handler costs more than the 20 kB it sends; here headers are prepared once per artifact and a request is
-answered in two messages. The name is the SHA-256 of the bytes, so a response never goes stale.
-RFC 9110 section 14 for ranges: one range is served, several or unintelligible ones get the whole file.
+A framework costs more than the 20 kB it sends: measured, a plain handler reaches half the requests of bare ASGI, a
+mount two thirds. So a file is read once through the mount, which also answers for every mistake, and after that a shortcut in
+front of the framework serves it from memory with headers made beforehand. The name is the SHA-256 of the bytes, so a
+response never goes stale. RFC 9110 section 14 for ranges: one range is served, several or unintelligible ones get the
+whole file.
 """
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
+
+from prometheus_client import Counter
 
 from cloud.models.blobs import Blobs
 
+PATH = "/api/v1/artifacts/"
+
 Send = Callable[[Any], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _RANGE = re.compile(rb"bytes=(\d*)-(\d*)")
+_CACHE_BYTES = 16 * 1024 * 1024
+_TYPE = (b"content-type", b"application/octet-stream")
+
+_requests = Counter("edgewise_artifact_requests", "Artifacts and cards served, by status", ["status"])
+_count = {status: _requests.labels(str(status)).inc for status in (200, 206, 304, 416)}
 
 
-class ArtifactServer:
-    """Answers for one blob store. Raises BlobMissing for a digest that is not there."""
+class _File:
+    """One file and all the headers that do not depend on the request."""
 
-    def __init__(self, blobs: Blobs) -> None:
-        self._blobs = blobs
-
-    async def answer(self, method: str, path: str, headers: list[tuple[bytes, bytes]], send: Send) -> bool:
-        """Sends the response for the last part of `path`; False when it is no digest and nothing was sent."""
-        digest = path.rstrip("/").rpartition("/")[2]  # Litestar ends the path of a mount with a slash
-        if not _DIGEST.fullmatch(digest):
-            return False
-        data = await self._blobs.get(digest)
-        etag = b'"' + digest.encode() + b'"'
-        asked = {name: value for name, value in headers if name in (b"range", b"if-none-match", b"if-range")}
-        common = [
-            (b"etag", etag),
+    def __init__(self, digest: str, data: bytes) -> None:
+        self.data = data
+        self.etag = b'"' + digest.encode() + b'"'
+        self.common: Headers = [
+            (b"etag", self.etag),
             (b"accept-ranges", b"bytes"),
             (b"cache-control", b"public, max-age=31536000, immutable"),
         ]
-        if _matches(asked.get(b"if-none-match"), etag):
-            await _respond(send, 304, common, b"")
-            return True
-        span = _span(asked.get(b"range"), len(data)) if asked.get(b"if-range", etag) == etag else None
-        status, body = 200, data
-        if span is not None:
-            start, end = span
-            total = str(len(data)).encode()
-            if start >= end:
-                await _respond(send, 416, [*common, (b"content-range", b"bytes */" + total)], b"")
-                return True
-            status, body = 206, data[start:end]
-            common.append((b"content-range", b"bytes %d-%d/%b" % (start, end - 1, total)))
-        common.append((b"content-type", b"application/octet-stream"))
-        common.append((b"content-length", str(len(body)).encode()))
-        await _respond(send, status, common, b"" if method == "HEAD" else body)
+        self.whole: Headers = [*self.common, _TYPE, _length(data)]
+
+    async def answer(self, method: str, headers: Iterable[tuple[bytes, bytes]], send: Send) -> None:
+        """Sends the response to a GET or HEAD."""
+        wanted, span, if_range = None, None, None
+        for name, value in headers:
+            if name == b"if-none-match":
+                wanted = value
+            elif name == b"range":
+                span = value
+            elif name == b"if-range":
+                if_range = value
+        status, fields, body = 200, self.whole, self.data
+        if wanted is not None and _matches(wanted, self.etag):
+            status, fields, body = 304, self.common, b""
+        elif span is not None and if_range in (None, self.etag):
+            status, fields, body = self._part(span)
+        _count[status]()
+        await send({"type": "http.response.start", "status": status, "headers": fields})
+        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
+
+    def _part(self, header: bytes) -> tuple[int, Headers, bytes]:
+        span = _span(header, len(self.data))
+        if span is None:
+            return 200, self.whole, self.data
+        start, end = span
+        if start >= end:
+            return 416, [*self.common, (b"content-range", b"bytes */%d" % len(self.data))], b""
+        place = (b"content-range", b"bytes %d-%d/%d" % (start, end - 1, len(self.data)))
+        body = self.data[start:end]
+        return 206, [*self.common, _TYPE, place, _length(body)], body
+
+
+class ArtifactServer:
+    """Answers for one blob store; keeps the files asked for last in memory, at most 16 MB of them."""
+
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs = blobs
+        self._files: dict[str, _File] = {}
+        self._bytes = 0
+
+    async def answer(self, method: str, path: str, headers: Headers, send: Send) -> bool:
+        """Sends the response for the last part of `path`; False when it is no digest and nothing was sent.
+
+        Raises BlobMissing for a digest that is not there, BlobCorrupt for one the disk has damaged.
+        """
+        digest = path.rstrip("/").rpartition("/")[2]  # Litestar ends the path of a mount with a slash
+        if not _DIGEST.fullmatch(digest):
+            return False
+        await (await self._file(digest)).answer(method, headers, send)
         return True
 
+    def in_memory(self, digest: str) -> _File | None:
+        """A file that was asked for before."""
+        return self._files.get(digest)
 
-def _matches(wanted: bytes | None, etag: bytes) -> bool:
-    if wanted is None:
-        return False
-    return wanted.strip() == b"*" or etag in (tag.strip().removeprefix(b"W/") for tag in wanted.split(b","))
+    async def _file(self, digest: str) -> _File:
+        found = self._files.get(digest)
+        if found is None:
+            found = _File(digest, await self._blobs.get(digest))
+            self._files[digest] = found
+            self._bytes += len(found.data)
+            while self._bytes > _CACHE_BYTES and len(self._files) > 1:
+                self._bytes -= len(self._files.pop(next(iter(self._files))).data)
+        return found
 
 
-def _span(header: bytes | None, size: int) -> tuple[int, int] | None:
+class Shortcut:
+    """An ASGI application that serves files in memory itself and hands everything else to `app`."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith(PATH) and scope["method"] in ("GET", "HEAD"):
+            server: ArtifactServer = self._app.state.artifact_server
+            file = server.in_memory(scope["path"][len(PATH) :])
+            if file is not None:
+                await file.answer(scope["method"], scope["headers"], send)
+                return
+        await self._app(scope, receive, send)
+
+
+def _length(body: bytes) -> tuple[bytes, bytes]:
+    return (b"content-length", str(len(body)).encode())
+
+
+def _matches(wanted: bytes, etag: bytes) -> bool:
+    if wanted == etag or wanted.strip() == b"*":
+        return True
+    return etag in (tag.strip().removeprefix(b"W/") for tag in wanted.split(b","))
+
+
+def _span(header: bytes, size: int) -> tuple[int, int] | None:
     """[start, end) of a single byte range; empty when it cannot be satisfied, None when it is to be ignored."""
-    found = _RANGE.fullmatch(header.strip()) if header else None
+    found = _RANGE.fullmatch(header.strip())
     if found is None:
         return None
     first, last = found.groups()
     if not first:
-        return (max(0, size - int(last)), size) if last and int(last) else ((size, size) if last else None)
+        if not last:
+            return None
+        return (max(0, size - int(last)), size) if int(last) else (size, size)
     start = int(first)
     if last and int(last) < start:
         return None
     return start, min(int(last) + 1, size) if last else size
-
-
-async def _respond(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

@@ -97,7 +97,7 @@ def test_other_methods_are_405(web: Web, stored: bytes) -> None:
 
 def test_a_file_that_was_damaged_on_the_disk_is_not_served(web: Web, key: PublisherKey) -> None:
     data = make(key, "rotten")
-    web.publish(data)
+    assert web.publish(data).status_code == 201
     name = digest(data)
     file = web.settings.data_dir / "blobs" / "sha256" / name[:2] / name[2:]
     file.write_bytes(data[:-1] + b"\0")
