@@ -91,6 +91,7 @@ def make_board(
     flash.mkdir(parents=True)
     write_recording(flash / RECORDING_NAME, channels_of(plan.schema), sample_ms, rows)
     config = asdict(plan) | {"sensor": {"driver": "replay", "file": RECORDING_NAME}}
+    config["broker"] = {key: value for key, value in config["broker"].items() if value is not None}
     (flash / "config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
     set_world(folder, world or {})
     return folder
