@@ -14,7 +14,8 @@ DOWNLINK = memoryview(bytearray(MAX_DOWN_BYTES))
 if sys.platform == "esp32":
     from device.board import esp32 as port
 
-    PINS = {"battery_pin": 35, "battery_divider": 2}  # the divider on common ESP32 boards with a cell holder
+    # battery_pin: an ADC pin behind a divider, GPIO 35 on common ESP32 boards with a cell holder; None: not measured.
+    PINS = {"battery_pin": None, "battery_divider": 2}
 else:
     from device.board import host as port
 

@@ -46,6 +46,7 @@ class Parts:
     def __init__(self, **parts: object) -> None:
         for name in parts:
             setattr(self, name, parts[name])
+        self.cause = WAKE_COLD
         self.urgent = False  # a question waits that is of use only now
         self.more = False  # the last session left records behind
         self.radio_ms = 0  # with the radio on in this wake

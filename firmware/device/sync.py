@@ -28,7 +28,6 @@ from contract.wire import (
     CHUNK,
     FAULT_DOWNLINK,
     FAULT_TIMEOUT,
-    FORMAT_NATIVE,
     KIND_ACK,
     KIND_DO,
     KIND_WANT,
@@ -86,11 +85,11 @@ def _talk(parts: object, link: Link, look_first: bool) -> bool:
     """One connection, from radio up to radio down; True when the dialogue came to its end."""
     try:
         _Talk(parts, link).run(look_first)
+        parts.state.link_rssi = parts.board.rssi()
     except Exception as error:  # noqa: BLE001 - whatever it is, the radio goes off and the session counts as failed
         parts.health.fault(error)
         link.close(fault_of(error))
         return False
-    parts.state.link_rssi = parts.board.rssi()
     link.close()
     return True
 
@@ -178,7 +177,7 @@ class _Talk:
             parts.firmware,
             board.arch or "none",
             board.abi,
-            FORMAT_NATIVE,
+            parts.trust.formats if board.arch else 0,
             parts.features.schema_hash,
             parts.config.kind,
             min(board.free_flash(), MAX_U32),
