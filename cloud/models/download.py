@@ -1,10 +1,10 @@
 """GET and HEAD /api/v1/artifacts/<sha256>: artifacts and model cards with Range and ETag, as bare ASGI.
 
 A framework costs more than the 20 kB it sends: measured, a plain handler reaches half the requests of bare ASGI, a
-mount two thirds. So a file is read once through the mount, which also answers for every mistake, and after that a shortcut in
-front of the framework serves it from memory with headers made beforehand. The name is the SHA-256 of the bytes, so a
-response never goes stale. RFC 9110 section 14 for ranges: one range is served, several or unintelligible ones get the
-whole file.
+mount two thirds. So a file is read once through the mount, which also answers for every mistake, and after that a
+shortcut in front of the framework serves it from memory with headers made beforehand. The name is the SHA-256 of the
+bytes, so a response never goes stale. RFC 9110 section 14 for ranges: one range is served, several or unintelligible
+ones get the whole file.
 """
 
 import re

@@ -46,7 +46,7 @@ def _request(path: str, header: str) -> bytes:
 
 
 def _rates(*targets: tuple[int, bytes]) -> list[float]:
-    """Requests per second of each (port, request), the best of rounds that take turns: load from elsewhere only slows."""
+    """Requests per second of each (port, request), the best of rounds that take turns: other load only slows."""
     rounds: list[list[float]] = [[] for _ in targets]
     for _ in range(ROUNDS):
         for at, (port, request) in enumerate(targets):
