@@ -6,11 +6,16 @@ import asyncio
 import gc
 import logging
 import signal
+import sys
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from cloud.ingest.service import Ingest
 from cloud.logs import set_up_logging
 from cloud.settings import Settings, load_settings
 from cloud.store.engine import make_engine
+
+_T = TypeVar("_T")
 
 
 async def _run(settings: Settings) -> None:
@@ -22,6 +27,15 @@ async def _run(settings: Settings) -> None:
         await ingest.run()
     finally:
         await engine.dispose()
+
+
+def run(work: Coroutine[Any, Any, _T]) -> _T:
+    """asyncio.run on the event loop of ingest: uvloop, which has less to do for each message, where it exists."""
+    if sys.platform == "win32":
+        return asyncio.run(work)
+    import uvloop
+
+    return uvloop.run(work)
 
 
 def tune() -> None:
@@ -39,7 +53,7 @@ def main() -> None:
     tune()
     set_up_logging(settings, "ingest")
     try:
-        asyncio.run(_run(settings))
+        run(_run(settings))
     except Exception:
         logging.getLogger("ingest").exception("ended by a fault")
         raise

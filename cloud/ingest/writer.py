@@ -15,7 +15,7 @@ from cloud.ingest.clocks import Clocks, load_clocks
 from cloud.ingest.decode import Numbers, Poison
 from cloud.ingest.hello import apply_hello
 from cloud.ingest.quarantine import keep, quarantine_row
-from cloud.ingest.readings import LastRows, NoBase, RowId, Values, key_form
+from cloud.ingest.readings import LastRows, NoBase, RowId, Sealed, Values, WithBase, key_form, key_forms
 from cloud.ingest.rows import OneRecord, Row, record_row, stream_of
 from cloud.ingest.sequence import Fit, fit
 from cloud.ingest.streams import Account, Around, StreamId
@@ -87,6 +87,7 @@ class _Batch:
         self._quarantine: list[Row] = []
         self._seen: dict[str, Row] = {}
         self._clocks = Clocks({})
+        self._sealed: dict[int, Sealed] = {}
 
     async def take(self, items: Sequence[Item]) -> None:
         """The whole batch, in an order in which what a record needs comes before it."""
@@ -105,6 +106,7 @@ class _Batch:
         ids = [*groups, *(id_ for device, said in hellos.items() for id_ in _hello_streams(device, said))]
         accounts = await streams.load(self._connection, ids)
         self._clocks = await load_clocks(self._connection, ((id_.device, id_.epoch) for id_ in ids))
+        self._decode_together(groups)
         gaps = {id_: accounts[id_].next_seq for id_ in groups if accounts[id_].next_seq < accounts[id_].high_seq}
         for id_, records in groups.items():
             await self._place(accounts[id_], records)
@@ -153,6 +155,17 @@ class _Batch:
                 numbers = Numbers(stream_of(what), what.epoch, what.seq, end)
                 groups.setdefault(StreamId(item.device, what.epoch, numbers.stream), []).append((item, numbers, what))
 
+    def _decode_together(self, groups: Groups) -> None:
+        """Decodes the frames of the batch whose bases are at hand; what is left is decoded one by one, as it is met."""
+        together: list[WithBase] = []
+        for id_, records in groups.items():
+            for _, _, record in records:
+                if isinstance(record, w.Readings):
+                    base = None if record.base is None else self._known_rows.peek((id_.device, *record.base))
+                    if record.base is None or base is not None:
+                        together.append((record, base))
+        self._sealed = key_forms(together)
+
     async def _place(self, account: Account, records: list[tuple[Item, Numbers, Record | Poison]]) -> None:
         """Decides for each record of one stream, in the order of arrival, whether it is stored."""
         known = await streams.around(self._connection, account, [(n.seq, n.end) for _, n, _ in records])
@@ -200,12 +213,14 @@ class _Batch:
 
     async def _frame_row(self, device: str, record: w.Readings) -> Row:
         """The row of a frame, in key form, whose last row is a base from now on; raises NoBase or WireError."""
-        base = None
-        if record.base is not None:
-            base = self.last_rows.get((device, *record.base))
-            if base is None:
-                base = await self._known_rows.find(self._connection, device, *record.base)
-        sealed = key_form(record, base)
+        sealed = self._sealed.get(id(record))
+        if sealed is None:
+            base = None
+            if record.base is not None:
+                base = self.last_rows.get((device, *record.base))
+                if base is None:
+                    base = await self._known_rows.find(self._connection, device, *record.base)
+            sealed = key_form(record, base)
         self.last_rows[device, record.epoch, record.seq + record.rows - 1] = sealed.last_row
         return {
             "device": device,

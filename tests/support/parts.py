@@ -102,6 +102,11 @@ class Parts(StoredIn):
             time.sleep(0.001)
         self._ingest = None
 
+    def ingest_peak_mb(self) -> int:
+        """The most memory the ingest process ever had."""
+        status = Path(f"/proc/{self._ingest}/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) // 1024
+
     def stop(self) -> None:
         """Ends everything, whatever state it is in."""
         if self._ingest is not None:
