@@ -57,6 +57,7 @@ class Link:
 
     def __init__(self, client: aiomqtt.Client) -> None:
         self._client = client
+        self._over = asyncio.Event()
         self._paho: Any = client._client  # pyright: ignore[reportPrivateUsage]
 
     async def subscribe(self, topics: Iterable[str]) -> None:
@@ -80,8 +81,17 @@ class Link:
 
     async def publish(self, topic: str, payload: bytes, *, retain: bool) -> None:
         """Publishes with QoS 1 and waits until the broker has it; raises LinkLost when it does not come to have it."""
+        publishing = asyncio.ensure_future(
+            self._client.publish(topic, payload, qos=1, retain=retain, timeout=CONNECT_TIMEOUT_S)
+        )
+        over = asyncio.ensure_future(self._over.wait())  # aiomqtt would wait for its timeout on a link that is lost
+        await asyncio.wait([publishing, over], return_when=asyncio.FIRST_COMPLETED)
+        over.cancel()
+        if not publishing.done():
+            publishing.cancel()
+            raise LinkLost("lost while publishing")
         try:
-            await self._client.publish(topic, payload, qos=1, retain=retain, timeout=CONNECT_TIMEOUT_S)
+            publishing.result()
         except aiomqtt.MqttError as error:
             raise LinkLost(str(error)) from error
 
@@ -90,6 +100,7 @@ class Link:
         try:
             await anext(self._client.messages)  # nothing is ever put there: see _Sink
         except aiomqtt.MqttError as error:
+            self._over.set()
             raise LinkLost(str(error.__cause__ or error)) from error
 
 

@@ -25,7 +25,7 @@ from cloud.broker import Credential, device_password
 from cloud.clock import now_ms
 from cloud.ingest.decode import read
 from cloud.ingest.readings import key_form
-from cloud.ingest.service import MAX_BATCH
+from cloud.ingest.session import MAX_BATCH
 from cloud.ingest.writer import Item, Writer
 from cloud.settings import Settings, load_settings
 from cloud.store import tables as t

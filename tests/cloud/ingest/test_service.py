@@ -15,15 +15,15 @@ import sqlalchemy as sa
 
 from cloud import wire_types as w
 from cloud.broker import device_password
-from cloud.ingest.service import Ingest
+from cloud.ingest.session import Parts, Session
 from cloud.ingest.writer import Item
 from cloud.models.blobs import Blobs
 from cloud.settings import Settings
 from cloud.store import tables as t
 from cloud.store.engine import make_engine, writing
 from contract import wire
+from tests.support import parts as processes
 from tests.support.messages import event, hello, item, ramp, readings
-from tests.support.parts import Parts
 from tests.support.store import BOARD, Store
 
 DEVICES = [BOARD, "quiet", "flood"]
@@ -31,8 +31,8 @@ _DEADLINE_S = 10.0
 
 
 @pytest.fixture
-def parts(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Parts]:
-    made = Parts(tmp_path / "data", free_port(), DEVICES)
+def parts(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[processes.Parts]:
+    made = processes.Parts(tmp_path / "data", free_port(), DEVICES)
     made.start_broker()
     made.start_ingest()
     asyncio.run(made.seconds_to_ready())
@@ -101,11 +101,11 @@ async def board(settings: Settings, device: str = BOARD) -> AsyncGenerator[Wire]
             await asyncio.gather(listener, return_exceptions=True)
 
 
-def stored(parts: Parts, table: sa.Table, device: str = BOARD) -> list[dict[str, Any]]:
+def stored(parts: processes.Parts, table: sa.Table, device: str = BOARD) -> list[dict[str, Any]]:
     return parts.rows(sa.select(table).where(table.c.device == device).order_by(*table.primary_key.columns))
 
 
-async def change(parts: Parts, *statements: Any) -> None:
+async def change(parts: processes.Parts, *statements: Any) -> None:
     engine = make_engine(parts.settings)
     async with writing(engine).begin() as connection:
         for statement in statements:
@@ -113,7 +113,7 @@ async def change(parts: Parts, *statements: Any) -> None:
     await engine.dispose()
 
 
-def test_a_record_is_stored_then_acknowledged_with_the_clouds_clock(parts: Parts):
+def test_a_record_is_stored_then_acknowledged_with_the_clouds_clock(parts: processes.Parts):
     async def story() -> w.Ack:
         async with board(parts.settings) as talking:
             await talking.send(hello())
@@ -126,7 +126,7 @@ def test_a_record_is_stored_then_acknowledged_with_the_clouds_clock(parts: Parts
     assert len(stored(parts, t.events)) == 1
 
 
-def test_the_ack_is_there_for_a_board_that_wakes_later(parts: Parts):
+def test_the_ack_is_there_for_a_board_that_wakes_later(parts: processes.Parts):
     async def story() -> w.Ack:
         async with board(parts.settings) as talking:
             await talking.send(event(0))
@@ -137,7 +137,7 @@ def test_the_ack_is_there_for_a_board_that_wakes_later(parts: Parts):
     assert asyncio.run(story()).acks == ((1, 1, 0, 0, 0, 0),)
 
 
-def test_an_unknown_epoch_asks_for_hello_and_an_unknown_base_for_a_key_frame(parts: Parts):
+def test_an_unknown_epoch_asks_for_hello_and_an_unknown_base_for_a_key_frame(parts: processes.Parts):
     async def story() -> int:
         async with board(parts.settings) as talking:
             await talking.send(readings(0, ramp(3), base=((1, 77), [0, 0])))
@@ -146,7 +146,7 @@ def test_an_unknown_epoch_asks_for_hello_and_an_unknown_base_for_a_key_frame(par
     assert asyncio.run(story()) == wire.ACK_SAY_HELLO | wire.ACK_NEED_KEY
 
 
-def test_malformed_frames_are_set_aside_and_ingest_goes_on(parts: Parts):
+def test_malformed_frames_are_set_aside_and_ingest_goes_on(parts: processes.Parts):
     sound = w.encode(readings(0, ramp(20)))
     broken_body = w.Readings(1, 20, 0, 20, 2, None, b"\x01\x01", b"\xff\xff\xff")
     unreadable = [b"\x93\x7f\x01\x02", b"\xc1", b"", b"\x81\xa1a\x01"]
@@ -175,7 +175,7 @@ def test_malformed_frames_are_set_aside_and_ingest_goes_on(parts: Parts):
     assert (device["set_aside"], device["unknown_codes"]) == (6, 1)
 
 
-def test_a_removed_device_is_set_aside(parts: Parts):
+def test_a_removed_device_is_set_aside(parts: processes.Parts):
     async def story() -> None:
         async with board(parts.settings) as talking:
             await change(parts, sa.delete(t.devices).where(t.devices.c.device == BOARD))
@@ -189,7 +189,7 @@ def test_a_removed_device_is_set_aside(parts: Parts):
     assert stored(parts, t.events) == []
 
 
-def test_presence_follows_birth_and_will(parts: Parts):
+def test_presence_follows_birth_and_will(parts: processes.Parts):
     async def until(online: bool) -> None:
         async with asyncio.timeout(_DEADLINE_S):
             while (await asyncio.to_thread(stored, parts, t.devices))[0]["online"] is not online:
@@ -205,7 +205,7 @@ def test_presence_follows_birth_and_will(parts: Parts):
         asyncio.run(story())
 
 
-def test_a_flooding_board_does_not_starve_a_quiet_one(parts: Parts):
+def test_a_flooding_board_does_not_starve_a_quiet_one(parts: processes.Parts):
     async def story() -> float:
         async with board(parts.settings, "flood") as flood, board(parts.settings, "quiet") as quiet:
             sending = [asyncio.create_task(flood.send(event(seq))) for seq in range(8_000)]
@@ -225,7 +225,7 @@ def test_a_flooding_board_does_not_starve_a_quiet_one(parts: Parts):
     assert peak_mb < 150
 
 
-def test_a_store_that_is_locked_delays_and_loses_nothing(parts: Parts):
+def test_a_store_that_is_locked_delays_and_loses_nothing(parts: processes.Parts):
     async def story() -> None:
         async with board(parts.settings) as talking:
             lock = sqlite3.connect(parts.settings.data_dir / "edgewise.db", isolation_level=None)
@@ -245,10 +245,10 @@ def test_a_store_that_is_locked_delays_and_loses_nothing(parts: Parts):
 def test_a_message_that_cannot_be_stored_is_found_and_set_aside(store: Store):
     async def work(_engine: Any) -> int:
         engine = make_engine(store.settings)
-        ingest = Ingest(store.settings, engine)
+        session = Session(Parts.on(engine, Blobs(store.settings.blobs_url)))
         unstorable = Item(BOARD, "t", w.encode(event(7)), event(7, t_ms=2**70))
         items = [*(item(BOARD, event(seq)) for seq in range(7)), unstorable, item(BOARD, event(8))]
-        outcomes = await ingest._write(items)
+        outcomes = await session.write(items)
         await engine.dispose()
         return sum(outcome.counts["frames_set_aside"] for outcome in outcomes)
 
@@ -288,7 +288,7 @@ def artifact_rows(data: bytes, name: str = "flow") -> list[Any]:
     ]
 
 
-def test_fetch_is_answered_piece_by_piece_and_unknown_artifacts_are_told(parts: Parts):
+def test_fetch_is_answered_piece_by_piece_and_unknown_artifacts_are_told(parts: processes.Parts):
     data = bytes(range(256)) * 40
 
     async def story() -> tuple[bytes, w.Chunk]:
@@ -310,7 +310,7 @@ def test_fetch_is_answered_piece_by_piece_and_unknown_artifacts_are_told(parts: 
     assert (unknown.data, unknown.total) == (b"", 0)
 
 
-def test_what_a_board_shall_become_is_published_once_and_again_at_its_hello(parts: Parts):
+def test_what_a_board_shall_become_is_published_once_and_again_at_its_hello(parts: processes.Parts):
     data = b"artifact"
 
     def wanted(version: int, config: dict[str, Any]) -> Any:
@@ -336,7 +336,7 @@ def test_what_a_board_shall_become_is_published_once_and_again_at_its_hello(part
     assert stored(parts, t.desired)[0]["published_version"] == 3
 
 
-def test_the_heartbeat_tells_what_was_done(parts: Parts):
+def test_the_heartbeat_tells_what_was_done(parts: processes.Parts):
     async def story() -> None:
         async with board(parts.settings) as talking:
             for seq in range(20):

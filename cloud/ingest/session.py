@@ -1,0 +1,221 @@
+"""One connection to the broker: its queue, its batches, and what other processes ask for meanwhile.
+
+Nothing here is cancelled: a transaction that is cut short by a cancellation may leave its connection with the write
+lock held. When the link is lost or the process is to end, `ended` is set, and both loops finish the step they are in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from cloud import wire_types as w
+from cloud.clock import now_ms
+from cloud.ingest.acks import Acks
+from cloud.ingest.decode import Poison, read, read_numbers
+from cloud.ingest.downlink import Chunks, publish_wants
+from cloud.ingest.fair import FairQueue
+from cloud.ingest.mqtt import Delivery, Link, LinkLost
+from cloud.ingest.replay import asked, mark_replayed
+from cloud.ingest.writer import Item, Outcome, Writer
+from cloud.models.blobs import Blobs
+from contract import wire
+from contract.wire import WireError
+
+log = logging.getLogger("ingest")
+
+MAX_BATCH = 500
+"""Messages of one transaction: some 20 ms of work, so that other processes wait little for the write lock."""
+
+LINGER_S = 0.01
+"""How long a batch waits for company. A commit costs a disk flush; at full load it never waits."""
+
+POLL_S = 0.5
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 2.0
+
+
+@dataclass
+class Parts:
+    """What outlives a connection."""
+
+    engine: AsyncEngine
+    writer: Writer
+    acks: Acks
+    chunks: Chunks
+    counts: Counter[str] = field(default_factory=Counter[str])
+    """What happened since the start; the heartbeat puts it where /metrics finds it."""
+    storing: bool = True
+    """False while the store refuses batches."""
+
+    @classmethod
+    def on(cls, engine: AsyncEngine, blobs: Blobs) -> Parts:
+        return cls(engine, Writer(engine), Acks(engine), Chunks(engine, blobs))
+
+
+class Session:
+    """The work between one CONNACK and the loss of that link."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._queue = FairQueue()
+        self._shed: list[Delivery] = []
+        self._arrived = asyncio.Event()
+        self._ended = asyncio.Event()
+
+    def on_message(self, delivery: Delivery) -> None:
+        """Takes what the link delivers; called by it. What is not acknowledged in this session comes in the next."""
+        if not self._queue.offer(delivery.topic, delivery):
+            self._shed.append(delivery)
+        self._arrived.set()
+
+    async def work(self, link: Link, stopping: asyncio.Event) -> None:
+        """Until `stopping` is set; raises LinkLost when the link is lost first."""
+        workers = [asyncio.create_task(self._batches(link)), asyncio.create_task(self._polls(link))]
+        lost, stop = asyncio.create_task(link.lost()), asyncio.create_task(stopping.wait())
+        await asyncio.wait([*workers, lost, stop], return_when=asyncio.FIRST_COMPLETED)
+        self._ended.set()
+        self._arrived.set()
+        await asyncio.wait(workers)
+        for worker in workers:
+            worker.result()
+        stop.cancel()
+        if lost.done():
+            lost.result()
+        lost.cancel()
+
+    async def _batches(self, link: Link) -> None:
+        while not self._ended.is_set():
+            if not self._queue.size:
+                self._arrived.clear()
+                await self._arrived.wait()
+                if self._queue.size < MAX_BATCH:
+                    await asyncio.sleep(LINGER_S)
+            if self._shed:
+                self._parts.counts["messages_shed"] += len(self._shed)
+                link.acknowledge(self._shed)
+                self._shed.clear()
+            taken = [delivery for _, delivery in self._queue.take(MAX_BATCH)]
+            if taken:
+                await self._batch(link, taken)
+
+    async def _batch(self, link: Link, deliveries: Sequence[Delivery]) -> None:
+        items, fetches = sort_deliveries(deliveries)
+        outcomes = await self.write(items) if items else []
+        self._queue.done(deliveries)
+        link.acknowledge(deliveries)
+        counts = self._parts.counts
+        for device, fetch in fetches:
+            chunk = await self._parts.chunks.answer(device, fetch)
+            if chunk is None:
+                counts["fetches_delayed"] += 1
+            else:
+                link.send(wire.topic(device, wire.KIND_DO), chunk)
+                counts["chunks_sent"] += 1
+        for outcome in outcomes:
+            await self._tell(link, outcome)
+        counts["messages"] += len(deliveries)
+        counts["message_bytes"] += sum(len(delivery.payload) for delivery in deliveries)
+        counts["batches"] += 1
+
+    async def _tell(self, link: Link, outcome: Outcome) -> None:
+        """Publishes what follows from a committed batch."""
+        self._parts.counts.update(outcome.counts)
+        acks = self._parts.acks
+        await acks.note(outcome.acks)
+        clock_ms = now_ms()
+        for device in outcome.acks:
+            flags = wire.ACK_NEED_KEY if device in outcome.need_key else 0
+            flags |= wire.ACK_SAY_HELLO if device in outcome.say_hello else 0
+            link.send(wire.topic(device, wire.KIND_ACK), acks.message(device, flags, clock_ms), retain=True)
+        for device in outcome.hellos:
+            # The broker may have lost its retained copy: a HELLO costs one more.
+            await publish_wants(self._parts.engine, link, device)
+
+    async def write(self, items: Sequence[Item]) -> list[Outcome]:
+        """Stores a batch, however long the store refuses; a message it can never store is set aside."""
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                outcome = await self._parts.writer.write(items, now_ms())
+            except (OperationalError, InterfaceError, OSError) as error:
+                # Locked, full, unreachable: nothing was acknowledged, so waiting loses nothing.
+                if self._parts.storing:
+                    log.error("store refuses a batch cause=%r", str(error.args[0]))
+                self._parts.storing = False
+                if self._ended.is_set():
+                    raise LinkLost("it ended before the store took the batch") from error
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            except Exception as error:  # noqa: BLE001 - whatever one message breaks must not stop the others
+                return await self._write_apart(items, error)
+            else:
+                self._parts.storing = True
+                return [outcome]
+
+    async def _write_apart(self, items: Sequence[Item], error: Exception) -> list[Outcome]:
+        """Finds the message that breaks a batch, by halves, and sets it aside."""
+        if len(items) > 1:
+            half = len(items) // 2
+            return [*await self.write(items[:half]), *await self.write(items[half:])]
+        item = items[0]
+        log.error("message cannot be stored device=%s cause=%s", item.device, type(error).__name__, exc_info=error)
+        if isinstance(item.what, Poison) and item.what.numbers is None:
+            raise error  # not even its bytes can be kept: the store itself is broken
+        numbers = None if isinstance(item.what, Poison) else read_numbers(item.payload)
+        poison = Poison("cannot be stored", f"{type(error).__name__}: {error}", numbers)
+        return await self.write([Item(item.device, item.topic, item.payload, poison)])
+
+    async def _polls(self, link: Link) -> None:
+        """What other processes ask of this one through the database."""
+        while not self._ended.is_set():
+            try:
+                self._parts.counts["wants_published"] += await publish_wants(self._parts.engine, link)
+                await self._replay(link)
+            except SQLAlchemyError as error:
+                log.warning("poll failed cause=%r", str(error.args[0]))
+            await wait_for(self._ended, POLL_S)
+
+    async def _replay(self, link: Link) -> None:
+        ids, items = await asked(self._parts.engine)
+        for outcome in await self.write(items) if items else []:
+            await self._tell(link, outcome)
+        if ids:
+            await mark_replayed(self._parts.engine, ids)  # after the commit: a replay that is cut short is done again
+
+
+def sort_deliveries(deliveries: Sequence[Delivery]) -> tuple[list[Item], list[tuple[str, w.Fetch]]]:
+    """What goes to the store, and what is answered without it."""
+    items: list[Item] = []
+    fetches: list[tuple[str, w.Fetch]] = []
+    for delivery in deliveries:
+        topic, payload = delivery.topic, delivery.payload
+        try:
+            device, kind = wire.split_topic(topic)
+        except WireError as error:
+            items.append(Item("", topic, payload, Poison(wire.BAD_NAMES[error.code], error.detail)))
+            continue
+        if kind == wire.KIND_STATE:
+            items.append(Item(device, topic, payload, payload == b"1"))
+            continue
+        what = read(payload)
+        if isinstance(what, w.Fetch):
+            fetches.append((device, what))
+        else:
+            items.append(Item(device, topic, payload, what))
+    return items, fetches
+
+
+async def wait_for(event: asyncio.Event, seconds: float) -> None:
+    """Until the event is set, or so many seconds."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return
