@@ -11,6 +11,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -30,8 +31,8 @@ from contract.wire import WireError
 
 log = logging.getLogger("ingest")
 
-MAX_BATCH = 500
-"""Messages of one transaction: some 20 ms of work, so that other processes wait little for the write lock."""
+MAX_BATCH = 1_000
+"""Messages of one transaction: some 50 ms of work, so that other processes wait little for the write lock."""
 
 LINGER_S = 0.01
 """How long a batch waits for company. A commit costs a disk flush; at full load it never waits."""
@@ -197,7 +198,7 @@ def sort_deliveries(deliveries: Sequence[Delivery]) -> tuple[list[Item], list[tu
     for delivery in deliveries:
         topic, payload = delivery.topic, delivery.payload
         try:
-            device, kind = wire.split_topic(topic)
+            device, kind = _split_topic(topic)
         except WireError as error:
             items.append(Item("", topic, payload, Poison(wire.BAD_NAMES[error.code], error.detail)))
             continue
@@ -210,6 +211,9 @@ def sort_deliveries(deliveries: Sequence[Delivery]) -> tuple[list[Item], list[tu
         else:
             items.append(Item(device, topic, payload, what))
     return items, fetches
+
+
+_split_topic = lru_cache(maxsize=20_000)(wire.split_topic)  # checking every character costs as much as a decode
 
 
 async def wait_for(event: asyncio.Event, seconds: float) -> None:
