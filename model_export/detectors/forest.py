@@ -13,9 +13,10 @@ import numpy.typing as npt
 from sklearn.ensemble import ExtraTreesClassifier, IsolationForest, RandomForestClassifier
 from sklearn.tree import DecisionTreeClassifier
 
+from contract.table import EXP2, LINEAR
 from model_export.detectors import emlearn_code, scaling, trees
 from model_export.detectors.arrays import Vectors, Windows
-from model_export.detectors.ctext import c_float, nearest_float
+from model_export.detectors.ctext import nearest_float
 from model_export.detectors.trees import Ensemble, IntegerTree
 from model_export.errors import ModelError
 
@@ -74,7 +75,7 @@ class Isolation(_Forest):
             return float(2 ** (-np.divide(np.array([-total]), scale))[0])
 
         limit = trees.exact_limit(score_of, threshold, -64.0 * len(made), 0.0)
-        return Ensemble(made, values, n, limit, f"ew_exp2_f(sum * {c_float(nearest_float(1.0 / scale))})")
+        return Ensemble(made, values, n, limit, EXP2, nearest_float(1.0 / scale))
 
 
 class _Classifier(_Forest):
@@ -118,7 +119,7 @@ class _Classifier(_Forest):
             return total / count
 
         limit = trees.exact_limit(score_of, threshold, 0.0, float(count))
-        return Ensemble(made, values, n, limit, f"sum * {c_float(nearest_float(1.0 / count))}")
+        return Ensemble(made, values, n, limit, LINEAR, nearest_float(1.0 / count))
 
 
 class Forest(_Classifier):

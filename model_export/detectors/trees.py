@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from contract.table import EXP2
 from model_export.detectors import scaling
 from model_export.detectors.arrays import Vectors
 from model_export.detectors.ctext import c_array, c_float
@@ -37,14 +38,22 @@ class IntegerTree:
 class Ensemble:
     """Trees whose leaf values are summed in order; the window is anomalous when the sum exceeds `limit`.
 
-    values: float64, ascending and distinct. score_of_sum: C expression of the float score in terms of `float sum`.
+    values: float64, ascending and distinct. The score is sum * scale, or 2 ** (sum * scale), as `shape` says
+    (contract.table.LINEAR, EXP2); scale: float32-exact.
     """
 
     trees: list[IntegerTree]
     values: Vectors
     n_features: int
     limit: float
-    score_of_sum: str
+    shape: int
+    scale: float
+
+    @property
+    def score_of_sum(self) -> str:
+        """C expression of the float score in terms of `float sum`."""
+        linear = f"sum * {c_float(self.scale)}"
+        return f"ew_exp2_f({linear})" if self.shape == EXP2 else linear
 
 
 def integer_trees(
