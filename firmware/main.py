@@ -24,6 +24,11 @@ else:
 from contract.features import Features
 from device import cycle
 
+try:
+    from device import ew_features
+except ImportError:  # not built for this board: the same features in Python
+    ew_features = None
+
 gc.collect()
 from device.config import Config
 from device.files import Files
@@ -64,7 +69,7 @@ def make_parts() -> cycle.Parts:
     """All that a wake works with. Raises ConfigError or SchemaError when config.json cannot be used."""
     config = Config(Files, port.ROOT)
     board = port.Board(config.wifi, **PINS)
-    features = Features(config.schema)
+    features = Features(config.schema, ew_features)
     state = RtcState(board, Files)
     outbox = Outbox(Files, port.ROOT + "/outbox")
     journal = Journal(state, outbox, board)

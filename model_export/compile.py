@@ -69,14 +69,25 @@ def check_tools(arch: str) -> None:
 
 def native_module(c_source: str, arch: str) -> bytes:
     """The .mpy of a model's C source; raises ModelError, build-failed with the compiler's own words."""
+    return _built({"model.h": c_source}, arch, "model", "module.c")
+
+
+def features_module(arch: str) -> bytes:
+    """ew_features.mpy, by which contract.features.Features computes on a board; raises as `native_module` does."""
+    return _built({}, arch, "ew_features", "features_module.c")
+
+
+def _built(sources: dict[str, str], arch: str, name: str, glue: str) -> bytes:
+    """The bytes of NAME.mpy, made of `sources` by name and a file of firmware/native."""
     check_tools(arch)
     with tempfile.TemporaryDirectory(prefix="edgewise-native-") as work:
         folder = Path(work)
-        (folder / "model.h").write_text(c_source)
+        for file, text in sources.items():
+            (folder / file).write_text(text)
         _take_cache(folder)
-        _make(folder, arch)
+        _make(folder, arch, name, glue)
         _keep_cache(folder)
-        return (folder / "model.mpy").read_bytes()
+        return (folder / f"{name}.mpy").read_bytes()
 
 
 # The linker reads the symbols of libgcc and libc once (13 s for rv32imc) and keeps them beside where it runs.
@@ -105,12 +116,14 @@ def _keep_cache(folder: Path) -> None:
             part.rename(kept / file.name)
 
 
-def _make(folder: Path, arch: str) -> None:
+def _make(folder: Path, arch: str, name: str, glue: str) -> None:
     command = [
         "make",
         "--file",
         str(NATIVE_DIR / "Makefile"),
         f"ARCH={arch}",
+        f"MOD={name}",
+        f"GLUE={glue}",
         f"MPY_DIR={micropython_dir().resolve()}",
         f"PYTHON={sys.executable}",
         f"MPY_CROSS={runtime.find('mpy-cross')}",

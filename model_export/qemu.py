@@ -3,7 +3,7 @@
 The instruction set is that of the ESP32-C3 and C6, and so is what MicroPython has there: integers of 31 bits, floats of
 32, no float unit. A native module built for rv32imc runs in it as it would on those chips.
 
-QEMU puts model, points and script into the guest's memory; the guest prints the scores.
+QEMU puts module, data and script into the guest's memory; the guest prints the scores.
 """
 
 import binascii
@@ -25,11 +25,11 @@ BUILD_DEADLINE_S = 600
 RUN_DEADLINE_S = 600
 _HEAP_BYTES = 1 << 20
 # In the guest's 128 MB of memory, above what the firmware uses (ports/qemu/mcu/rv32/virt.ld).
-_MODEL_AT = 0x81000000
-_POINTS_AT = 0x82000000
+_MODULE_AT = 0x81000000
+_DATA_AT = 0x82000000
 
-# There is no file system to import from: a class stands in for one, with the model as its only file.
-_SCRIPT = """
+# There is no file system to import from: a class stands in for one, with the module as its only file.
+_MOUNT = """
 import binascii, io, os, sys, uctypes
 from array import array
 class File(io.IOBase):
@@ -37,21 +37,25 @@ class File(io.IOBase):
     def ioctl(self, request, argument):
         return 0 if request == 4 else -1
     def readinto(self, buffer):
-        count = min(len(buffer), {model_bytes} - self.at)
-        buffer[:count] = uctypes.bytearray_at({model_at} + self.at, count)
+        count = min(len(buffer), {module_bytes} - self.at)
+        buffer[:count] = uctypes.bytearray_at({module_at} + self.at, count)
         self.at += count
         return count
 class Files:
     def mount(self, readonly, mkfs):
         pass
     def stat(self, path):
-        if path == '/model.mpy':
+        if path == '/{name}.mpy':
             return (0x8000,) + (0,) * 9
         raise OSError(2)
     def open(self, path, mode):
         return File()
 os.mount(Files(), '/m')
 sys.path.append('/m')
+def data(at, count):
+    return uctypes.bytearray_at({data_at} + at, count)
+"""
+_SCORE = """
 import model
 n = model.n_features()
 row = array('i', [0] * n)
@@ -61,14 +65,14 @@ score_raw = uctypes.bytearray_at(uctypes.addressof(score), 4)
 out = bytearray(1024)
 at = 0
 for i in range({count}):
-    raw[:] = uctypes.bytearray_at({points_at} + 4 * n * i, 4 * n)
+    raw[:] = data(4 * n * i, 4 * n)
     score[0] = model.score(row)
     out[at:at + 4] = score_raw
     at += 4
     if at == len(out):
         print(binascii.hexlify(out).decode())
         at = 0
-print(binascii.hexlify(out[:at]).decode() + ' end')
+print(binascii.hexlify(out[:at]).decode())
 """
 # A second submission, so that the machine ends after an exception too.
 _END = "import machine; machine.reset()"
@@ -76,21 +80,30 @@ _END = "import machine; machine.reset()"
 
 def scores(mpy: bytes, points: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
     """Scores of int32 (n, n_features) by an rv32imc module in QEMU: float32 (n,). Raises ModelError."""
+    raw = np.ascontiguousarray(points, dtype="<i4").tobytes()
+    found = np.frombuffer(run(mpy, "model", raw, _SCORE.format(count=len(points))), dtype="<f4")
+    if len(found) != len(points):
+        raise ModelError("parity", f"QEMU gave {len(found)} scores for {len(points)} points")
+    return found
+
+
+def run(mpy: bytes, name: str, data: bytes, script: str) -> bytes:
+    """What `script` prints in hexadecimal, in a guest where `import NAME` loads the rv32imc module.
+
+    The script finds `data` by `data(offset, count) -> bytearray`, and array and binascii imported. Raises ModelError.
+    """
     if not available():
         raise ModelError("no-runtime", "qemu-system-riscv32 is not on PATH: `apt-get install qemu-system-misc`")
     kernel = firmware()
     with tempfile.TemporaryDirectory(prefix="edgewise-qemu-") as work:
         folder = Path(work)
-        (folder / "model").write_bytes(mpy)
-        np.ascontiguousarray(points, dtype="<i4").tofile(folder / "points")
-        script = _SCRIPT.format(model_bytes=len(mpy), model_at=_MODEL_AT, points_at=_POINTS_AT, count=len(points))
-        lines = _run(kernel, script, folder)
+        (folder / "module").write_bytes(mpy)
+        (folder / "data").write_bytes(data)
+        mount = _MOUNT.format(module_bytes=len(mpy), module_at=_MODULE_AT, data_at=_DATA_AT, name=name)
+        lines = _run(kernel, mount + script + "\nprint('end')\n", folder)
     if lines[-1] != "end":
         raise ModelError("parity", f"the rv32imc module does not run in QEMU: {' '.join(lines)[-400:]}")
-    found = np.frombuffer(binascii.unhexlify("".join(lines[:-1])), dtype="<f4")
-    if len(found) != len(points):
-        raise ModelError("parity", f"QEMU gave {len(found)} scores for {len(points)} points")
-    return found
+    return binascii.unhexlify("".join(lines[:-1]))
 
 
 def available() -> bool:
@@ -102,7 +115,7 @@ def _run(kernel: Path, script: str, folder: Path) -> list[str]:
     """The lines a script prints in the guest, up to the end it makes of it."""
     command = ["qemu-system-riscv32", "-machine", "virt", "-bios", "none", "-nographic", "-monitor", "null"]
     command += ["-semihosting", "-serial", "stdio", "-kernel", str(kernel)]
-    for name, address in (("model", _MODEL_AT), ("points", _POINTS_AT)):
+    for name, address in (("module", _MODULE_AT), ("data", _DATA_AT)):
         command += ["-device", f"loader,file={folder / name},addr={address:#x},force-raw=on"]
     raw_repl = b"\x01" + script.encode() + b"\x04" + _END.encode() + b"\x04"
     try:

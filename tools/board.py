@@ -15,7 +15,7 @@ from typing import NamedTuple
 from contract import artifact as container
 from contract import wire
 from tools.chips import CHIPS, Chip, check_image
-from tools.firmware import build, program
+from tools.firmware import add_native, build, program
 
 DETECT_DEADLINE_S = 30
 FLASH_DEADLINE_S = 600
@@ -182,7 +182,9 @@ def deploy(port: str, config: Path, artifacts: list[Path]) -> Deployed:
     artifact = choose_artifact(artifacts, arch) if artifacts else None
     with tempfile.TemporaryDirectory(prefix=f"edgewise-{device}-") as work:
         folder = Path(work) / "board"
-        targets = {file.target for file in build(folder, arch)}
+        built = build(folder, arch)
+        native = add_native(folder, arch)
+        targets = {file.target for file in (*built, native) if file}
         (folder / "config.json").write_bytes(config.read_bytes())
         if artifact:
             (folder / MODEL_FILE).write_bytes(artifact.read_bytes())

@@ -10,6 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from model_export import compile as compiler
+from model_export.errors import ModelError
+
 ROOT = Path(__file__).resolve().parents[1]
 FIRMWARE = ROOT / "firmware"
 HOST_ARCH = "x64"
@@ -23,6 +26,8 @@ ONLY_ON_HOST = ("device/board/host.py",)
 ONLY_ON_CHIP = ("device/board/esp32.py",)
 # The table other files are generated from; no board reads it, and it is not MicroPython.
 ONLY_FOR_GENERATORS = ("contract/messages.py",)
+# The features in machine code, beside the modules where its compiler is at hand. Without it a board computes in Python.
+NATIVE_FEATURES = "device/ew_features.mpy"
 
 
 class FirmwareFile(NamedTuple):
@@ -88,6 +93,27 @@ def build(folder: Path, arch: str) -> list[FirmwareFile]:
     with ThreadPoolExecutor() as pool:
         pending = [pool.submit(compile_file, file, folder, arch) for file in files]
         return [FirmwareFile(done.result(), file.target) for done, file in zip(pending, files, strict=True)]
+
+
+def builds_native(arch: str) -> bool:
+    """Whether this machine has what machine code for `arch` is built with."""
+    try:
+        compiler.check_tools(arch)
+    except ModelError:
+        return False
+    return True
+
+
+def add_native(folder: Path, arch: str) -> FirmwareFile | None:
+    """Put the features in machine code for `arch` below `folder`; None where `builds_native` is False.
+
+    Raises ModelError, build-failed with the compiler's own words.
+    """
+    if not builds_native(arch):
+        return None
+    target = folder / NATIVE_FEATURES
+    target.write_bytes(compiler.features_module(arch))
+    return FirmwareFile(target, NATIVE_FEATURES)
 
 
 def program(name: str) -> str:

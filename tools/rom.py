@@ -30,6 +30,9 @@ def build_firmware() -> Path:
     digest = hashlib.sha256(client.read_bytes())
     for file in files:
         digest.update(file.target.encode() + b"\0" + file.source.read_bytes())
+    if firmware.builds_native(firmware.HOST_ARCH):
+        for source in sorted((firmware.FIRMWARE / "native").glob("*features*")):
+            digest.update(source.read_bytes())
     target = CACHE / digest.hexdigest()[:16]
     if target.is_dir():
         os.utime(target)
@@ -38,6 +41,7 @@ def build_firmware() -> Path:
     with tempfile.TemporaryDirectory(dir=CACHE, prefix="new-") as work:
         built = Path(work) / "firmware"
         firmware.build(built, firmware.HOST_ARCH)
+        firmware.add_native(built, firmware.HOST_ARCH)
         for name, source in (("main.py", built / "main.py"), (umqtt.MODULE, client)):
             compiled = (built / name).with_suffix(".mpy")
             compiled.parent.mkdir(exist_ok=True)

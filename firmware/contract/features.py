@@ -7,7 +7,7 @@ Schema text, for example `v1;w=16;c=flow:l/s:100,temp:degC:10;f=mean,var,min,max
 The hash of the text travels with every model, so a model never meets features other than its own.
 
 All arithmetic is on integers that fit MicroPython's 31-bit small integers, whatever the samples: nothing here
-allocates after `__init__`, nothing depends on how a chip rounds floats, and native/features.c gives the same bits.
+allocates after `__init__`, nothing depends on how a chip rounds floats; native/window_features.h gives the same bits.
 A sample is clamped to +-COUNT_LIMIT counts, a deviation from the mean to the same, a feature to +-FEATURE_LIMIT.
 "//" and ">>" round towards minus infinity.
 
@@ -31,6 +31,10 @@ import hashlib
 from array import array
 
 from contract.wire import MAX_CHANNELS, MAX_FEATURES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 COUNT_LIMIT = 32767
 FEATURE_LIMIT = (1 << 30) - 1
@@ -74,10 +78,12 @@ class Features:
     """The features one schema declares; `compute_into` is the only work done per window.
 
     Attributes: text, schema_hash (8 bytes), window (samples), channels, n_channels, names ("flow.mean", ...),
-    n_features, codes (one per feature of a channel) and bands ((first, last) bins), which native/features.c also reads.
+    n_features, codes (one per feature of a channel) and bands ((first, last) bins).
+
+    native: the module of native/features_module.c, where a board has it; it then does the computing, to the same bits.
     """
 
-    def __init__(self, schema: str) -> None:
+    def __init__(self, schema: str, native: "Any" = None) -> None:
         fields = _fields(schema)
         self.text = schema
         self.schema_hash = hashlib.sha256(schema.encode()).digest()[:8]
@@ -96,6 +102,14 @@ class Features:
         if len(set(self.names)) != self.n_features:
             raise SchemaError(schema, "names a channel or a feature twice")
 
+        self._native = native
+        if native is not None:
+            bins = [line for band in self.bands for line in band]
+            self._plan = array("B", [self.n_channels, len(self.codes)] + self.codes + bins)
+            self._cosines = array("h", [0] * (4 * self.window if self.bands else 0))
+            if self.bands:
+                native.fill_cosines(self._cosines)
+            return
         self._column = array("i", [0] * self.window)
         self._stats = array("i", [0] * len(TOKENS))
         self._cosines = cosine_table(self.window) if self.bands else array("h")
@@ -109,6 +123,9 @@ class Features:
         """
         if len(window) != self.window * self.n_channels or len(out) != self.n_features:
             raise ValueError("window or out has the wrong length")
+        if self._native is not None:
+            self._native.compute(self._plan, self._cosines, window, out)
+            return
         stats = self._stats
         at = 0
         for channel in range(self.n_channels):

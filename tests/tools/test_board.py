@@ -18,7 +18,7 @@ from tests.tools.test_chips import image_for
 from tools import board
 from tools.board_cli import board as board_command
 from tools.chips import CHIPS, WrongImage
-from tools.firmware import compile_file, firmware_files
+from tools.firmware import add_native, compile_file, firmware_files
 
 SCHEMA = "v1;w=8;c=flow:l/s:100;f=mean,min,max"
 CONFIG = {
@@ -116,6 +116,9 @@ def test_deploy_puts_exactly_the_compiled_firmware_and_the_configuration_on_the_
     expected = {"config.json": config.read_bytes()}
     for file in firmware_files("x64"):
         expected[file.target] = compile_file(file, tmp_path / "expected", "x64").read_bytes()
+    native = add_native(tmp_path / "expected", "x64")
+    if native:
+        expected[native.target] = native.source.read_bytes()
     on_board = {
         path.relative_to(repl_board.files).as_posix(): path.read_bytes()
         for path in repl_board.files.rglob("*")
