@@ -37,6 +37,7 @@ class Config:
         self.kind = _need(given, "kind", str)
         self.schema = _need(given, "schema", str)
         self.sensor = _need(given, "sensor", dict)
+        self.sensor_calls = "motion_mg" in self.sensor  # its interrupt drives the wake line
         self.broker = _need(given, "broker", dict)
         _need(self.broker, "host", str)
         _need(self.broker, "port", int)

@@ -20,20 +20,14 @@ from contract.wire import (
     ROUTE_DEVICE,
     STREAMS,
     WAKE_COLD,
-    WAKE_PIN,
-    WAKE_TIMER,
-    WAKE_TOUCH,
-    WAKE_ULP,
     WHY_CLEAR,
     WHY_NO_MODEL,
 )
-from device import clock, rtc_layout, rtc_state
+from device import clock, rtc_layout, rtc_state, wakes
 from device.alarm import NOTHING, alarm_after
 from device.detector import SafeModel
 from device.sampler import Sampler
 
-_SLEPT = (WAKE_TIMER, WAKE_PIN, WAKE_TOUCH, WAKE_ULP)
-_CALLED = (WAKE_PIN, WAKE_TOUCH)  # somebody is at the board: talk to the cloud now
 _SAFE_MODE_RESETS = const(4)  # resets in a row after which only syncing and updating are tried
 _LEAST_SLEEP_MS = const(50)
 _RANK = STREAMS.index(READINGS)
@@ -47,6 +41,8 @@ class Parts:
         for name in parts:
             setattr(self, name, parts[name])
         self.cause = WAKE_COLD
+        self.path = wakes.Path(WAKE_COLD)  # what this wake does, see wakes.py
+        self.sampled = False  # a window was taken in this wake
         self.urgent = False  # a question waits that is of use only now
         self.more = False  # the last session left records behind
         self.radio_ms = 0  # with the radio on in this wake
@@ -80,7 +76,9 @@ def run(parts: Parts) -> None:
         if update_model(parts):
             sleep(parts, parts.board.now_ms())
         detector = choose_detector(parts)
-        if may_sample(parts):
+        if parts.path.sample == wakes.SAMPLE_PREPARE:
+            parts.open_sampler()
+        elif may_sample(parts):
             sampler = sample(parts)
             features = compute_features(parts, sampler)
             verdict = score(parts, detector, features)
@@ -114,20 +112,22 @@ def wake(parts: Parts) -> None:
             clock.compensate(state, jump_ms)
             parts.health.count(FAULT_CLOCK)
         parts.slept_ms = max(0, board.now_ms() - state.stored_ms)
-    if cause not in _SLEPT:
+    parts.path = path = wakes.Path(wakes.path_of(cause, state.wake_line, parts.config.sensor_calls))
+    state.wake_line = wakes.line_after_wake(state.wake_line, cause, parts.slept_ms)
+    if not path.announced:
         state.reconcile(parts.outbox)
-        if cause != WAKE_COLD:
-            state.resets += 1
-            state.boot_loops = min(state.boot_loops + 1, 255)
-            if state.boot_loops == _SAFE_MODE_RESETS:
-                parts.journal.event(EVENT_BOOT_LOOP, Verdict(0.0, 0.0, ROUTE_DEVICE, WHY_CLEAR), bytes(8), ())
-            parts.journal.keep()  # should this wake end like the one before, it counts
-    if cause in _CALLED:
+    if path.reset:
+        state.resets = min(state.resets + 1, 0xFFFF)
+        state.boot_loops = min(state.boot_loops + 1, 255)
+        if state.boot_loops == _SAFE_MODE_RESETS:
+            parts.journal.event(EVENT_BOOT_LOOP, Verdict(0.0, 0.0, ROUTE_DEVICE, WHY_CLEAR), bytes(8), ())
+        parts.journal.keep()  # should this wake end like the one before, it counts
+    if path.sync == wakes.SYNC_NOW:
         state.next_sync_ms = board.now_ms()
     state.wakes += 1
     state.health_wakes += 1
     state.battery_band = policy.battery_band(board.battery_mv(), state.battery_band)
-    parts.updater.start(cause in _SLEPT)
+    parts.updater.start(path.announced)
 
 
 def update_model(parts: Parts) -> bool:
@@ -145,7 +145,7 @@ def choose_detector(parts: Parts) -> object:
     """The active model, or the limits that every board has."""
     updater = parts.updater
     switched, before = updater.switched, updater.model
-    detector = updater.load(parts.cause not in _SLEPT)
+    detector = updater.load(not parts.path.announced)
     if switched or updater.model is not before:
         parts.state.hello_ms = 0  # the cloud does not know yet
     return detector or safe_model(parts)
@@ -159,13 +159,11 @@ def safe_model(parts: Parts) -> SafeModel:
 
 
 def may_sample(parts: Parts) -> bool:
-    """False while resets follow each other, and where the sensor has not gathered a window since the last one.
-
-    That is so at a cold start and when somebody called; the sleep then ends when the window is due.
-    """
-    if parts.cause == WAKE_COLD or parts.state.boot_loops >= _SAFE_MODE_RESETS:
+    """Whether this wake takes a window: what its path says, and never while resets follow each other."""
+    sample = parts.path.sample
+    if sample < wakes.SAMPLE_DUE or parts.state.boot_loops >= _SAFE_MODE_RESETS:
         return False
-    return parts.cause not in _CALLED or due_ms(parts) <= parts.board.woke_ms
+    return sample == wakes.SAMPLE_ALWAYS or due_ms(parts) <= parts.board.woke_ms
 
 
 def due_ms(parts: Parts) -> int:
@@ -182,7 +180,10 @@ def sample(parts: Parts) -> Sampler:
     sampler = parts.open_sampler()
     # The number of a sample is its row's sequence number, or goes by wakes where rows are not recorded.
     first = state.wakes * sampler.rows if parts.config["sensitive"] else state.next_seq[_RANK]
-    sampler.take(first, parts.board.woke_ms - state.began_ms)
+    woke_ms = parts.board.woke_ms - state.began_ms
+    elapsed_ms = woke_ms - state.last_t_ms if state.last_t_ms else None
+    sampler.take(first, elapsed_ms, woke_ms, parts.journal.now_ms)
+    parts.sampled = True
     return sampler
 
 
@@ -239,7 +240,7 @@ def buffer(parts: Parts, sampler: Sampler) -> None:
         reported = list(state.last_values)
         dead_bands = list(config["deadband"])
         dead_bands += [0] * (sampler.channels - len(dead_bands))
-        for index in range(sampler.rows):
+        for index in range(sampler.rows - sampler.fresh, sampler.rows):
             row = sampler.row(index)
             policy.hold_back(row, reported, state.quiet_rows, dead_bands, config["heartbeat_rows"])
             if state.push_row(sampler.times_ms[index], row):
@@ -250,6 +251,8 @@ def buffer(parts: Parts, sampler: Sampler) -> None:
 
 def sync_reason(parts: Parts) -> int:
     """Whether to begin a session now, and why (policy.SYNC_*)."""
+    if parts.path.sync == wakes.SYNC_NEVER:
+        return policy.SYNC_NONE
     state = parts.state
     now_ms = parts.board.now_ms()
     state.tokens_milli, state.tokens_ms = policy.refill(
@@ -270,10 +273,22 @@ def sync_reason(parts: Parts) -> int:
 
 
 def next_wake_ms(parts: Parts) -> int:
-    """When the next wake is due, on the board's clock."""
-    if parts.cause in _CALLED:
+    """When the next wake is due, on the board's clock: with the next window, or an interval after this one."""
+    if parts.path.sample == wakes.SAMPLE_DUE and not parts.sampled:
         return due_ms(parts)
     return parts.board.woke_ms + parts.config["interval_ms"]
+
+
+def arm_wake_line(parts: Parts) -> None:
+    """Have the wake line end the sleep, unless it would do so at once; a board without one does nothing."""
+    board, state = parts.board, parts.state
+    active = board.line_active()
+    if active is None:
+        return
+    if active:
+        state.line_holds = min(state.line_holds + 1, 255)
+    state.wake_line = wakes.arm_line(state.wake_line, active)
+    board.arm_line(state.wake_line & 3)
 
 
 def sleep(parts: Parts, until_ms: int) -> None:
@@ -288,6 +303,7 @@ def sleep(parts: Parts, until_ms: int) -> None:
         parts.health.flash(parts.outbox, state.epoch_stored)
         awake_ms = board.now_ms() - board.woke_ms
         parts.health.spend(awake_ms, parts.radio_ms, parts.slept_ms, parts.journal.written_bytes)
+        arm_wake_line(parts)
         state.store()
     except Exception as error:  # noqa: BLE001 - as in run()
         parts.health.fault(error)

@@ -80,6 +80,9 @@ FIELDS = (
     ("last_t_ms", 391, "Q"),  # time of the last row
     ("last_step_ms", 399, "I"),  # time from the row before to it
     ("last_values", 403, "16i"),  # its values, the first `cols` of them
+    # The line that wakes the board
+    ("wake_line", 467, "B"),  # how it was armed, plus 4 for each quick wake by it, see wakes.py
+    ("line_holds", 468, "B"),  # times it was active as the board went to sleep, since the last HEALTH record
 )
 
 

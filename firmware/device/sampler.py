@@ -9,6 +9,7 @@ class Sampler:
     """Reads windows from `sensor` for the schema that `features` (contract.features.Features) stands for.
 
     `window` is array('i') (rows, channels) row-major, counts; `times_ms` a list of `rows` times since the epoch began.
+    The last `fresh` rows were never read before: a wake that comes early scores rows that are recorded already.
     """
 
     def __init__(self, sensor: object, features: object) -> None:
@@ -21,12 +22,19 @@ class Sampler:
         self.window = array("i", [0] * (self.rows * self.channels))
         self.times_ms = [0] * self.rows
         self._row = [0] * self.channels
+        self.fresh = 0
 
-    def take(self, first: int, last_ms: int) -> None:
-        """Read the samples number `first` and on, the last of them taken at last_ms. Raises SensorError."""
-        self._sensor.read_into(first, self.window)
+    def take(self, first: int, elapsed_ms: "int | None", woke_ms: int, now_ms: object) -> None:
+        """Read a window that ends now. Raises SensorError.
+
+        first: number of the first sample that was never read. elapsed_ms: since the newest one that was, None: there
+        is none. woke_ms: when the wake began; now_ms(): what the clock says; both since the epoch began.
+        """
+        sensor = self._sensor
+        self.fresh = sensor.take_into(first, elapsed_ms, self.window)
+        last_ms = woke_ms if sensor.ends_at_wake else now_ms()
         for index in range(self.rows):
-            self.times_ms[index] = last_ms - (self.rows - 1 - index) * self._sensor.interval_ms
+            self.times_ms[index] = last_ms - (self.rows - 1 - index) * sensor.interval_ms
 
     def row(self, index: int) -> list:
         """The counts of sample `index` of the window, in a list that the next call overwrites."""

@@ -41,9 +41,7 @@ from contract.wire import (
 from device.errors import LinkError, fault_of
 from device.link import Link
 
-# Of a whole session; both below the 60 s of the watchdog.
-_SESSION_MS = const(20000)
-_DOWNLOAD_MS = const(45000)
+_DOWNLOAD_MS = const(45000)  # of a whole session that downloads; below the 60 s of the watchdog
 _FIRST_ACK_MS = const(2500)  # the retained ACK comes with the SUBACK; a new epoch's after one commit
 _ACK_MS = const(5000)  # the cloud commits in batches of a fraction of a second; silent for so long, it is down
 _CHUNK_MS = const(3000)
@@ -114,7 +112,7 @@ class _Talk:
         """The whole dialogue; look_first: at the retained ACK, before any record leaves. Raises LinkError."""
         parts, state, link = self._parts, self._state, self._link
         downloading = parts.updater.wants_session and state.battery_band >= policy.BAND_FAIR
-        link.open(_DOWNLOAD_MS if downloading else _SESSION_MS)
+        link.open(_DOWNLOAD_MS if downloading else parts.path.longest_ms)
         if self._hello_due:
             self._say_hello()
         if look_first and not self._listen(self._heard, _FIRST_ACK_MS) and state.contact_ms == 0:
@@ -127,6 +125,7 @@ class _Talk:
         if not self._listen(self._covered, _ACK_MS):
             raise LinkError(FAULT_TIMEOUT, "no ACK for what was sent")
         self._download()
+        self._listen(lambda: False, parts.path.linger_ms)
 
     def _heard(self) -> bool:
         """An ACK came in this session."""

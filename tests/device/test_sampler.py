@@ -28,23 +28,31 @@ sampler = Sampler(sensor, Features({schema!r}))
 
 def test_a_window_holds_the_samples_from_its_first_number_on(tmp_path: Path):
     write_recording(tmp_path / "recording.bin", CHANNELS, 250, ROWS)
-    code = "sampler.take(3, 100_000)\nresult = [list(sampler.window), sampler.times_ms, sampler.row(1)]"
+    code = "sampler.take(3, None, 100_000, None)\nresult = [list(sampler.window), sampler.times_ms, sampler.row(1)]"
     window, times, row = sampler(tmp_path, code)
     assert window == [value for n in range(3, 7) for value in ROWS[n]]
     assert times == [99_250, 99_500, 99_750, 100_000]
     assert row == ROWS[4]
 
 
+def test_a_wake_that_comes_early_gets_the_newest_rows_and_knows_which_are_new(tmp_path: Path):
+    write_recording(tmp_path / "recording.bin", CHANNELS, 250, ROWS)
+    code = "sampler.take(5, %d, 100_000, None)\nresult = [list(sampler.window)[::2], sampler.fresh]"
+    assert sampler(tmp_path, code % 490) == [[3, 4, 5, 6], 2]
+    assert sampler(tmp_path, code % 100) == [[1, 2, 3, 4], 0]
+    assert sampler(tmp_path, code % 5000) == [[5, 6, 7, 8], 4]
+
+
 def test_a_recording_that_ends_begins_again(tmp_path: Path):
     write_recording(tmp_path / "recording.bin", CHANNELS, 250, ROWS)
-    counts = sampler(tmp_path, "sampler.take(88, 0)\nresult = list(sampler.window)")[::2]
+    counts = sampler(tmp_path, "sampler.take(88, None, 0, None)\nresult = list(sampler.window)")[::2]
     assert counts == [8, 9, 0, 1]
 
 
 def test_a_window_longer_than_the_recording_repeats_it(tmp_path: Path):
     write_recording(tmp_path / "recording.bin", CHANNELS, 250, ROWS[:3])
     schema = f"v1;w=8;c={CHANNELS};f=mean"
-    assert sampler(tmp_path, "sampler.take(1, 0)\nresult = list(sampler.window)", schema)[::2] == [
+    assert sampler(tmp_path, "sampler.take(1, None, 0, None)\nresult = list(sampler.window)", schema)[::2] == [
         1,
         2,
         0,
@@ -67,14 +75,14 @@ def test_a_cut_recording_is_a_sensor_fault(tmp_path: Path, size: int):
     write_recording(tmp_path / "recording.bin", CHANNELS, 250, ROWS)
     (tmp_path / "recording.bin").write_bytes((tmp_path / "recording.bin").read_bytes()[:size])
     with pytest.raises(RuntimeError, match=r"(SensorError|ConfigError): .*recording\.bin|the sensor gives"):
-        sampler(tmp_path, "sampler.take(0, 0)\nresult = 0")
+        sampler(tmp_path, "sampler.take(0, None, 0, None)\nresult = 0")
 
 
 def test_rows_missing_at_the_end_are_a_sensor_fault(tmp_path: Path):
     write_recording(tmp_path / "recording.bin", CHANNELS, 250, ROWS)
     (tmp_path / "recording.bin").write_bytes((tmp_path / "recording.bin").read_bytes()[:-4])
     with pytest.raises(RuntimeError, match="shorter than its header says"):
-        sampler(tmp_path, "sampler.take(8, 0)\nresult = 0")
+        sampler(tmp_path, "sampler.take(8, None, 0, None)\nresult = 0")
 
 
 def test_an_unknown_driver_is_refused(tmp_path: Path):

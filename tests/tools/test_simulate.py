@@ -129,10 +129,9 @@ def test_power_cut_in_the_middle_of_a_wake_ends_it_there(tmp_path: Path):
 def test_cancelling_ends_the_boards_processes(tmp_path: Path):
     async def live() -> int:
         folder = boards.make(tmp_path / "pump-1", NOBODY)
-        (folder / "flash" / "recording.bin").unlink()
-        os.mkfifo(folder / "flash" / "recording.bin")
         async with supervised([folder], 1e5) as [board]:
             await board.run(wakes=1)
+            make_the_sensor_hang(folder)
             running = asyncio.create_task(board.run(wakes=1))
             await asyncio.sleep(0.3)
             assert processes_of(folder) == 1
@@ -142,6 +141,12 @@ def test_cancelling_ends_the_boards_processes(tmp_path: Path):
             return processes_of(folder)
 
     assert asyncio.run(live()) == 0
+
+
+def make_the_sensor_hang(folder: Path) -> None:
+    """Opening a pipe that nobody writes to blocks for ever."""
+    (folder / "flash" / "recording.bin").unlink()
+    os.mkfifo(folder / "flash" / "recording.bin")
 
 
 def processes_of(folder: Path) -> int:
@@ -160,11 +165,10 @@ def processes_of(folder: Path) -> int:
 def test_boards_end_when_their_server_is_lost(tmp_path: Path):
     async def live() -> int:
         folder = boards.make(tmp_path / "pump-1", NOBODY)
-        (folder / "flash" / "recording.bin").unlink()
-        os.mkfifo(folder / "flash" / "recording.bin")
         async with WakeServer() as server:
             board = SimulatedBoard(folder, server, 1e5)
             await board.run(wakes=1)
+            make_the_sensor_hang(folder)
             running = asyncio.create_task(board.run(wakes=1))
             await asyncio.sleep(0.3)
             assert server.pid is not None

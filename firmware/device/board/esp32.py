@@ -84,6 +84,12 @@ class Board:
     def deep_sleep(self, sleep_ms: int) -> None:
         machine.deepsleep(sleep_ms)
 
+    def line_active(self) -> None:
+        return None
+
+    def arm_line(self, how: int) -> None:
+        pass
+
     def battery_mv(self) -> int:
         if self._battery is None:
             return 0

@@ -3,10 +3,12 @@
 All state is in the directory named by EDGEWISE_BOARD_DIR:
     flash/     the board's flash, ROOT
     rtc.bin    RTC memory; without it the board starts cold
-    wake.json  written by deep_sleep: {"n": sleeps so far, "clock_ms": RTC clock, "sleep_ms": asked for}. Whoever starts
-               the next wake may add "cause" (a WAKE_* code) and "slept_ms" when it was not the timer, all of it
+    wake.json  written by deep_sleep: {"n": sleeps so far, "clock_ms": RTC clock, "sleep_ms": asked for, "armed": how
+               the wake line was armed}. Whoever starts the next wake may add "cause" (a WAKE_* code) and "slept_ms"
+               when it was not the timer, all of it
     sim.json   what the world is like, every key optional: {"battery_mv", "rssi", "radio": bool, "outages":
-               [[from_ms, to_ms]..] since power-on, "dns": [ip, port], "seed": int}
+               [[from_ms, to_ms]..] since power-on, "dns": [ip, port], "seed": int, "line": bool, the wake line is
+               active}. As on a chip, a line that is armed for the level it has ends the sleep at once.
 
 The clock is virtual: it runs in real time while the board is awake, and deep sleep adds what was slept, however soon
 the supervisor starts the next process. Times on the wire are therefore the same at any speed and under any load.
@@ -20,9 +22,10 @@ import time
 
 from micropython import const
 
-from contract.wire import FAULT_RADIO, WAKE_COLD, WAKE_TIMER
+from contract.wire import FAULT_RADIO, WAKE_COLD, WAKE_PIN, WAKE_TIMER
 from device.board import ABI, ARCH, CLOCK_START_MS, free_flash
 from device.errors import LinkError
+from device.wakes import ARM_ACTIVE, ARM_NONE
 
 _DIR = os.getenv("EDGEWISE_BOARD_DIR")
 if not _DIR:
@@ -43,6 +46,7 @@ class Board:
         self._rtc_mode = "wb"
         wake = _read_json("/wake.json")
         self._sleeps = wake.get("n", 0)
+        self._armed = ARM_NONE
         self._cause = wake.get("cause", WAKE_TIMER) if wake else WAKE_COLD
         self.woke_ms = wake.get("clock_ms", CLOCK_START_MS) + wake.get("slept_ms", wake.get("sleep_ms", 0))
         self._start_ticks = time.ticks_ms()
@@ -69,11 +73,20 @@ class Board:
         return self.woke_ms + time.ticks_diff(time.ticks_ms(), self._start_ticks)
 
     def deep_sleep(self, sleep_ms: int) -> None:
-        wake = {"n": self._sleeps + 1, "clock_ms": self.now_ms(), "sleep_ms": sleep_ms}
+        wake = {"n": self._sleeps + 1, "clock_ms": self.now_ms(), "sleep_ms": sleep_ms, "armed": self._armed}
+        if self._armed and (self._armed == ARM_ACTIVE) == self.line_active():
+            wake["cause"] = WAKE_PIN
+            wake["sleep_ms"] = wake["slept_ms"] = 0
         with open(_DIR + "/wake.new", "w") as file:
             json.dump(wake, file)
         os.rename(_DIR + "/wake.new", _DIR + "/wake.json")
         sys.exit(0)
+
+    def line_active(self) -> bool:
+        return self._sim.get("line", False)
+
+    def arm_line(self, how: int) -> None:
+        self._armed = how
 
     def battery_mv(self) -> int:
         return self._sim.get("battery_mv", 4000)

@@ -1,4 +1,13 @@
-"""Sensors give windows of integer counts, in the channels and scales of the board's feature schema."""
+"""Sensors give windows of integer counts, in the channels and scales of the board's feature schema.
+
+Every sensor has
+    channels       what the feature schema has after `c=`
+    interval_ms    between two samples of a window
+    ends_at_wake   True: the newest sample is of the moment the board woke; False: of the moment it was read
+    take_into(first, elapsed_ms, window) -> rows at the window's end that were never read before
+        fills array('i') (n, channels), row-major; `first` is the number of the first sample never read, `elapsed_ms`
+        the time since the newest one that was (None: there is none). Raises SensorError.
+"""
 
 from device.errors import ConfigError
 

@@ -23,6 +23,8 @@ class ReplaySensor:
     channels: the channel text; interval_ms: between two samples; rows: in the recording. Raises SensorError.
     """
 
+    ends_at_wake = True
+
     def __init__(self, files: object, path: str) -> None:
         self._path = path
         try:
@@ -37,11 +39,15 @@ class ReplaySensor:
         self.channels = text.decode()
         self._start = HEADER_BYTES + text_bytes
 
-    def read_into(self, first: int, window: object) -> None:
-        """Fill `window`, array('i') (n, channels) row-major, counts, with the samples from number `first` on."""
+    def take_into(self, first: int, elapsed_ms: "int | None", window: object) -> int:
+        """See device/sensors/__init__.py. The recording goes on with the board's clock."""
         size = 4 * self._columns
         view = memoryview(window)
-        number = first
+        rows = len(view) // self._columns
+        fresh = rows
+        if elapsed_ms is not None:
+            fresh = max(0, min(rows, (elapsed_ms + self.interval_ms // 2) // self.interval_ms))
+        number = max(0, first - (rows - fresh))
         done = 0
         try:
             while done < len(view):
@@ -55,3 +61,4 @@ class ReplaySensor:
                 done += count * self._columns
         except OSError as error:
             raise SensorError("%s: %s" % (self._path, error))
+        return fresh
