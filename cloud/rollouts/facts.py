@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from msgspec import Struct
@@ -33,6 +33,12 @@ class Member(Struct, frozen=True):
     exposed: bool
     told_ms: int | None
     before: dict[str, tuple[float, float]]
+
+
+class _Report(NamedTuple):
+    at_ms: int  # when its period ended, by the cloud's clock
+    period_ms: int
+    tallies: dict[str, Tally]
 
 
 async def members(connection: AsyncConnection, rollout: int) -> list[Member]:
@@ -63,13 +69,17 @@ async def board_facts(
         there = await _devices(connection, names)
         steps = await _last_steps(connection, names, candidate)
         since = await _running_since(connection, names, candidate)
-        tallies = await _reports(connection, names, started_ms, now_ms) if with_reports else {}
+        found = await _reports(connection, names, started_ms, now_ms) if with_reports else {}
         for member in part:
             row = there[member.device]
             status, reason = _status(member, row, steps.get(member.device), candidate, started_ms)
             begin_ms = since.get(member.device, now_ms) if status == Status.RUNNING else started_ms
-            reports = [tally for at_ms, tally in tallies.get(member.device, []) if at_ms > begin_ms]
-            reports = reports[1:]  # the first one after a change began before it
+            # A report counts when at least half of its period came after the change.
+            reports = [
+                report.tallies
+                for report in found.get(member.device, [])
+                if report.at_ms - report.period_ms // 2 >= begin_ms
+            ]
             lost = presence(now_ms, row["online"], row["last_seen_ms"], row["next_contact_ms"]) == "lost"
             facts.append(
                 BoardFacts(
@@ -92,10 +102,10 @@ async def past_of(
     past: dict[str, dict[str, Tally]] = {}
     for at in range(0, len(names), _CHUNK):
         part = names[at : at + _CHUNK]
-        tallies = await _reports(connection, part, now_ms - PAST_REPORTS * period_ms, now_ms)
+        found = await _reports(connection, part, now_ms - PAST_REPORTS * period_ms, now_ms)
         for name in part:
-            reports = [tally for _, tally in tallies.get(name, [])]
-            past[name] = {metric: typical([report[metric] for report in reports]) for metric in COMPARED}
+            reports = [report.tallies for report in found.get(name, [])]
+            past[name] = {metric: typical(metric, [report[metric] for report in reports]) for metric in COMPARED}
     return past
 
 
@@ -168,22 +178,31 @@ async def _running_since(connection: AsyncConnection, names: Sequence[str], cand
 
 async def _reports(
     connection: AsyncConnection, names: Sequence[str], from_ms: int, to_ms: int
-) -> dict[str, list[tuple[int, dict[str, Tally]]]]:
-    """device -> [(received_ms, a tally per metric)] of its HEALTH reports in a range of time, the oldest first."""
+) -> dict[str, list[_Report]]:
+    """device -> its HEALTH reports in a range of time, the oldest first."""
     routed = await _routed(connection, names, from_ms, to_ms)
     query = (
         sa.select(health)
         .where(health.c.device.in_(names), health.c.received_ms >= from_ms, health.c.received_ms <= to_ms)
         .order_by(health.c.device, health.c.received_ms, health.c.epoch, health.c.seq)
     )
-    found: dict[str, list[tuple[int, dict[str, Tally]]]] = defaultdict(list)
+    found: dict[str, list[_Report]] = defaultdict(list)
     for row in (await connection.execute(query)).mappings():
         reports = found[row["device"]]
-        begin_ms = reports[-1][0] if reports else from_ms
+        begin_ms = reports[-1].at_ms if reports else from_ms
         times = routed.get(row["device"], [])
         count = bisect_right(times, row["received_ms"]) - bisect_right(times, begin_ms)
-        reports.append((row["received_ms"], tallies_of(row, count)))
-    return found
+        reports.append(_Report(row["received_ms"], row["period_ms"], tallies_of(row, count)))
+    return {device: _placed(reports) for device, reports in found.items()}
+
+
+def _placed(reports: list[_Report]) -> list[_Report]:
+    """Reports that had to wait and came together ended one period before the next, not when they came."""
+    placed: list[_Report] = []
+    for report in reversed(reports):
+        end_ms = placed[-1].at_ms - placed[-1].period_ms if placed else report.at_ms
+        placed.append(report._replace(at_ms=min(report.at_ms, end_ms)))
+    return placed[::-1]
 
 
 def tallies_of(row: Any, routed: int) -> dict[str, Tally]:

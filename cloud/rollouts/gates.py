@@ -5,8 +5,8 @@ one machine alarms ten times as often as the next. What changes for all boards, 
 the control boards. A board's change is scored so that its spread does not depend on how much the board reports: counts
 by their square root (F. J. Anscombe, "The transformation of Poisson, binomial and negative-binomial data", Biometrika
 35, 1948) in standard deviations, measured amounts by their logarithm. A machine that really breaks must not decide for
-the model, neither for nor against: of a board's reports the third with the highest rate is left out, since a model's
-fault is in all of them, and scores are cut.
+the model, neither for nor against: of a board's reports those that stand far out are left out, since a model's fault
+is in all of them, and scores are cut.
 
     gate      what counts                                        compared with
     install   refused or rolled back by the board                the plan's failing_share (exact binomial tail)
@@ -34,12 +34,12 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from cloud.rollouts.plan import Plan
-from cloud.rollouts.stats import GATES, excess_p, failures_p, level_of_look
+from cloud.rollouts.plan import SHARES, Plan
+from cloud.rollouts.stats import excess_p, failures_p
 
 COMPARED = ("resets", "alarms", "level", "awake", "energy", "routed")
 GATE_NAMES = ("install", "silence", *COMPARED)
-assert len(GATE_NAMES) == GATES
+assert set(GATE_NAMES) == set(SHARES)
 
 _COUNTED = ("resets", "alarms", "routed")
 # Scores beyond are cut: three standard deviations for counts, a factor of 3.5 for measured amounts.
@@ -110,19 +110,31 @@ class Finding(Struct, frozen=True):
 def lately(running: Sequence[BoardFacts]) -> int:
     """How many of its newest reports each board, canary or not, is judged by; 0 while too few have any.
 
-    As many as four canaries of five have: all boards must be treated alike, or the comparison is not a randomised one.
-    Of many, the newer three quarters: the evidence grows with time, so that small differences are found, and the oldest
-    goes, so that slow ones are.
+    All boards must be treated alike, or the comparison is not a randomised one. It is the number with which most
+    reports take part, from at least half of the canaries. Of many, the newer three quarters: the evidence grows with
+    time, so that small differences are found, and the oldest goes, so that slow ones are.
     """
-    counts = sorted(board.reports for board in running)
-    have = counts[len(counts) // 5] if counts else 0
+    counts = sorted((board.reports for board in running), reverse=True)
+    half = (len(counts) + 1) // 2
+    have = max(counts[half - 1 :], key=lambda n: n * sum(count >= n for count in counts), default=0)
     return min(have, max(_LEAST_REPORTS, (3 * have + 3) // 4))
 
 
-def typical(reports: Sequence[Tally]) -> Tally:
-    """A board's reports as one tally, without the third of them with the highest rate."""
+def typical(metric: str, reports: Sequence[Tally]) -> Tally:
+    """A board's reports as one tally, without those that tell of something else than its usual days.
+
+    Of counts, reports beyond three times the middle rate and five events more are left out; of measured amounts, the
+    third with the highest rate.
+    """
     usable = sorted((report for report in reports if report.exposure > 0), key=lambda r: r.amount / r.exposure)
-    kept = usable[: len(usable) - len(usable) // _TRIMMED_SHARE]
+    if metric in _COUNTED and len(usable) >= _LEAST_REPORTS:
+        middle = usable[len(usable) // 2]
+        rate = middle.amount / middle.exposure
+        kept = [report for report in usable if report.amount <= 3 * rate * report.exposure + 5]
+    elif metric in _COUNTED:
+        kept = usable
+    else:
+        kept = usable[: len(usable) - len(usable) // _TRIMMED_SHARE]
     return Tally(sum(report.amount for report in kept), sum(report.exposure for report in kept))
 
 
@@ -130,14 +142,14 @@ def judge(plan: Plan, look: int, boards: Sequence[BoardFacts]) -> list[Finding]:
     """What every gate finds at look 1, 2, ...; a gate without data finds nothing."""
     exposed = [board for board in boards if board.status != Status.CONTROL]
     controls = [board for board in boards if board.status == Status.CONTROL]
-    level = level_of_look(plan.false_stops, look, plan.looks)
-    findings = [judge_installs(plan, boards), _silence(level, exposed, controls)]
+    findings = [judge_installs(plan, boards), _silence(plan.level("silence", look), exposed, controls)]
     running = [board for board in exposed if board.status == Status.RUNNING]
     newest = lately(running)
     ours = [board for board in running if board.reports >= newest > 0]
     theirs = [board for board in controls if board.reports >= newest > 0]
     for metric in COMPARED:
         changes = _changes(metric, newest, [*ours, *theirs])
+        level = plan.level(metric, look)
         findings.append(_compared(metric, getattr(plan.tolerance, metric), level, changes, len(ours)))
     return findings
 
@@ -145,7 +157,7 @@ def judge(plan: Plan, look: int, boards: Sequence[BoardFacts]) -> list[Finding]:
 def judge_installs(plan: Plan, boards: Sequence[BoardFacts]) -> Finding:
     """The install gate alone, which need not wait for reports."""
     tried = [board for board in boards if board.status in (Status.RUNNING, Status.FAILED)]
-    level = level_of_look(plan.false_stops, max(1, len(tried)), plan.looks)
+    level = plan.level("install", max(1, len(tried)))
     failed = [board for board in tried if board.status == Status.FAILED]
     p = failures_p(len(failed), len(tried), plan.failing_share)
     worse = p < level or _plainly_bad(len(failed), len(tried))
@@ -223,7 +235,7 @@ def _changes(metric: str, newest: int, boards: Sequence[BoardFacts]) -> list[_Ch
     average = sum(past.amount for past in pasts) / exposure
     changes: list[_Change | None] = []
     for board, past in zip(boards, pasts, strict=True):
-        found = typical(board.since.get(metric, ())[-newest:])
+        found = typical(metric, board.since.get(metric, ())[-newest:])
         expected = (past.amount + average * prior) / (past.exposure + prior) * found.exposure
         known = found.exposure > 0 and (metric in _COUNTED or (expected > 0 and found.amount > 0))
         changes.append(_Change(found.amount, expected) if known else None)

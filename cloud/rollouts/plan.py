@@ -15,6 +15,18 @@ MAX_STEPS = 10
 MAX_COHORT = 20_000
 _MINUTE_MS = 60_000
 
+SHARES = {
+    "install": 0.1,
+    "silence": 0.1,
+    "resets": 0.1,
+    "alarms": 0.3,
+    "level": 0.1,
+    "awake": 0.1,
+    "energy": 0.1,
+    "routed": 0.1,
+}
+"""Each gate's share of the error budget. Alarms are few and differ most between boards: their gate needs the most."""
+
 
 class Tolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """By which share a metric of the canaries may exceed that of the control boards before it counts as worse."""
@@ -70,6 +82,10 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         """How many looks at the gates a rollout takes that nothing delays."""
         return 2 + self.soak_periods + self.ramp_periods * (len(self.steps) - 1)
 
+    def level(self, gate: str, look: int) -> float:
+        """The p-value below which a gate stops the rollout at look 1, 2, ..."""
+        return level_of_look(self.false_stops * SHARES[gate], look, self.looks)
+
 
 def validated(plan: Plan) -> Plan:
     """The plan; raises BadRequest for one that could not protect anybody: a rollout fails closed."""
@@ -101,7 +117,7 @@ def canaries_of(plan: Plan, cohort: int) -> int:
     Raises BadRequest when half the cohort would not do.
     """
     count = max(plan.min_canaries, math.floor(cohort * plan.steps[0] / 100))
-    level = level_of_look(plan.false_stops, plan.looks, plan.looks)
+    level = min(plan.level(gate, plan.looks) for gate in SHARES)
     while 2 * count <= cohort and least_p(count, cohort) > level:
         count += 1
     if 2 * count > cohort:

@@ -80,7 +80,7 @@ class Fleet:
             self._report(float(past))
         columns = {name: self._column(name, self.reports) for name in COMPARED}
         self._before = [
-            {name: typical([Tally(float(x), WINDOWS) for x in column[:, at]]) for name, column in columns.items()}
+            {name: typical(name, [Tally(float(x), WINDOWS) for x in column[:, at]]) for name, column in columns.items()}
             for at in range(BOARDS)
         ]
         self.reports = []
@@ -149,6 +149,7 @@ class Fleet:
         broken = rng.random(BOARDS) < 1 / 500
         self.broken_until[broken] = end + 2
         age = np.where(self.running, np.maximum(end - self.installed_at, 0), 0)
+        share = np.minimum(age, 1)  # of the period in which it ran
         rate = self.base_alarms * rng.gamma(1 / 0.09, 0.09, BOARDS) * np.exp(self.weather)
         rate *= np.where(self.broken_until > end, 20, 1)
         energy = np.where(rng.random(BOARDS) < 0.1, 1.5, 1.0)
@@ -156,14 +157,14 @@ class Fleet:
         resets = np.full(BOARDS, 0.002)
         match self.candidate:
             case Candidate.TRIPLES_ALARMS:
-                rate *= np.where(self.running, 3, 1)
+                rate *= 1 + 2 * share
             case Candidate.DRAINS:
-                energy *= np.where(self.running, 2, 1)
+                energy *= 1 + share
             case Candidate.DRIFTS:
                 rate *= 1.25**age
                 level *= 1.1**age
             case Candidate.CRASHES:
-                resets = np.where(self.running, 4.0, resets)
+                resets = resets + 4.0 * share
             case _:
                 pass
         self.reports.append(
@@ -185,8 +186,8 @@ class Fleet:
         if now % 1:
             return [BoardFacts(f"b{at}", self._status(at), bool(silent[at])) for at in range(BOARDS)]
         begin = np.where(self.known_running, self.installed_at, 0.0)
-        whole = [r["arrived"] & (r["end"] - 1 >= begin) & (r["end"] <= now) for r in self.reports]
-        usable = np.array(whole, bool).reshape(len(self.reports), BOARDS)
+        mostly = [r["arrived"] & (r["end"] - 0.5 >= begin) & (r["end"] <= now) for r in self.reports]
+        usable = np.array(mostly, bool).reshape(len(self.reports), BOARDS)
         counts = usable.sum(axis=0)
         columns = {name: self._column(name, self.reports) for name in COMPARED}
         return [

@@ -42,6 +42,7 @@ class RolloutFleet:
         self.asleep: set[str] = set()
         self.behaviour: Behaviour = lambda _fields: None
         self.refuses = False
+        self._reported: dict[str, int] = {}
         self._random = random.Random(5)
         self.run(self._publish)
         self._running = dict.fromkeys(self.names, OLD)
@@ -107,7 +108,7 @@ class RolloutFleet:
         """A HEALTH record: 300 windows of which 3 are above the threshold, give or take."""
         above = sum(self._random.random() < 0.01 for _ in range(300))
         fields: dict[str, Any] = {
-            "period_ms": PERIOD_MS,
+            "period_ms": self.now - self._reported.get(name, self.now - PERIOD_MS),
             "wakes": 300,
             "awake_ms": round(6000 * self._random.uniform(0.97, 1.03)),
             "energy_uj": w.Energy(0, round(500_000 * self._random.uniform(0.95, 1.05)), 0, 0),
@@ -116,6 +117,7 @@ class RolloutFleet:
         }
         if self._running[name] == NEW:
             self.behaviour(fields)
+        self._reported[name] = self.now
         self.fleet.health(name, **fields)
 
     def follow(self) -> None:

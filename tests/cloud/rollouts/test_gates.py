@@ -130,18 +130,24 @@ def test_without_reports_or_without_a_past_nothing_is_found() -> None:
     assert worse([]) == set()
 
 
-def test_all_boards_are_judged_by_as_many_reports_as_most_canaries_have() -> None:
+def test_all_boards_are_judged_by_the_number_of_reports_that_tells_most() -> None:
     def with_reports(*counts: int) -> int:
         return lately([BoardFacts("b", Status.RUNNING, False, count) for count in counts])
 
     assert with_reports() == 0
-    assert with_reports(0, 0, 0, 5, 5) == 0
+    assert with_reports(0, 0, 0, 5, 5) == 0, "half of the canaries have to take part"
+    assert with_reports(0, 0, 5, 5, 5) == 4
     assert with_reports(1, 1, 1, 1, 1) == 1
-    assert with_reports(0, 4, 4, 4, 4) == 3  # four of five have them
+    assert with_reports(1, 1, 2, 2, 2) == 2, "six reports of three boards tell more than five of five"
+    assert with_reports(0, 4, 4, 4, 4) == 3
     assert with_reports(12, 12, 12, 12, 12) == 9
 
 
-def test_a_typical_report_leaves_the_worst_third_out() -> None:
-    assert typical([Tally(1, 10), Tally(100, 10), Tally(3, 10)]) == Tally(4, 20)
-    assert typical([Tally(5, 10), Tally(7, 0)]) == Tally(5, 10)
-    assert typical([]) == Tally(0, 0)
+def test_what_stands_far_out_among_a_boards_reports_is_left_out() -> None:
+    usual = [Tally(amount, 300) for amount in (2, 3, 1, 4)]
+    assert typical("alarms", [*usual, Tally(90, 300)]) == Tally(10, 1200)
+    assert typical("alarms", [*usual, Tally(9, 300)]) == Tally(19, 1500)
+    assert typical("alarms", [Tally(2, 300), Tally(90, 300)]) == Tally(92, 600), "of two, none is the usual one"
+    assert typical("energy", [Tally(1, 10), Tally(100, 10), Tally(3, 10)]) == Tally(4, 20)
+    assert typical("energy", [Tally(5, 10), Tally(7, 0)]) == Tally(5, 10)
+    assert typical("energy", []) == typical("alarms", []) == Tally(0, 0)
