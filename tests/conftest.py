@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import postgres as postgres_server
 from tools import micropython_source, umqtt
 from tools.firmware import program
 
@@ -67,6 +68,21 @@ def free_port() -> Callable[[], int]:
                 return port
 
     return next_port
+
+
+@pytest.fixture(scope="session")
+def postgres_or_none(free_port: Callable[[], int]) -> Iterator[postgres_server.Postgres | None]:
+    """The PostgreSQL server of this run, started when a test first asks; None without its programs."""
+    with postgres_server.running(free_port) as server:
+        yield server
+
+
+@pytest.fixture
+def postgres(postgres_or_none: postgres_server.Postgres | None) -> postgres_server.Postgres:
+    """A running PostgreSQL server that the tests share, each with a database of its own; skips without its programs."""
+    if postgres_or_none is None:
+        pytest.skip("no PostgreSQL server programs (Debian: apt install postgresql)")
+    return postgres_or_none
 
 
 @pytest.fixture

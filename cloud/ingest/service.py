@@ -103,5 +103,5 @@ class Ingest:
             async with writing(self._engine).begin() as connection:
                 statement = insert(services, connection.dialect).values(row)
                 await connection.execute(statement.on_conflict_do_update(index_elements=["service"], set_=row))
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, OSError) as error:
             log.warning("heartbeat failed cause=%r", str(error.args[0]))

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cloud import wire_types as w
@@ -26,6 +26,7 @@ from cloud.ingest.mqtt import Delivery, Link, LinkLost
 from cloud.ingest.replay import asked, mark_replayed
 from cloud.ingest.writer import Item, Outcome, Writer
 from cloud.models.blobs import Blobs
+from cloud.store.engine import passes
 from contract import wire
 from contract.wire import WireError
 
@@ -145,7 +146,9 @@ class Session:
         while True:
             try:
                 outcome = await self._parts.writer.write(items, now_ms())
-            except (OperationalError, InterfaceError, OSError) as error:
+            except Exception as error:
+                if not passes(error):
+                    return await self._write_apart(items, error)
                 # Locked, full, unreachable: nothing was acknowledged, so waiting loses nothing.
                 if self._parts.storing:
                     log.error("store refuses a batch cause=%r", str(error.args[0]))
@@ -154,8 +157,6 @@ class Session:
                     raise LinkLost("it ended before the store took the batch") from error
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-            except Exception as error:  # noqa: BLE001 - whatever one message breaks must not stop the others
-                return await self._write_apart(items, error)
             else:
                 self._parts.storing = True
                 return [outcome]
@@ -179,7 +180,7 @@ class Session:
             try:
                 self._parts.counts["wants_published"] += await publish_wants(self._parts.engine, link)
                 await self._replay(link)
-            except SQLAlchemyError as error:
+            except (SQLAlchemyError, OSError) as error:
                 log.warning("poll failed cause=%r", str(error.args[0]))
             await wait_for(self._ended, POLL_S)
 

@@ -25,7 +25,7 @@ async def keep_following(engine: AsyncEngine, registry: Registry) -> None:
     while True:
         try:
             await follow_once(engine, registry, seen)
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, OSError) as error:
             _log.warning("boards' HELLOs are not followed: %s", error)
         await asyncio.sleep(_PERIOD_S)
 

@@ -19,7 +19,7 @@ async def keep_moving(rollouts: Rollouts) -> None:
         try:
             for rollout in await rollouts.active():
                 await _move(rollouts, rollout)
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, OSError) as error:
             _log.warning("rollouts wait: %s", error)
         await asyncio.sleep(_PERIOD_S)
 

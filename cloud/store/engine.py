@@ -2,10 +2,14 @@
 
 SQLite runs in WAL mode with `synchronous=FULL`: a device forgets a record once it is acknowledged, so the commit before
 the acknowledgement has to survive a power cut. `NORMAL` would not sync the log at commit. DESIGN.md has the costs.
+
+Transactions that write take turns on both databases (`writing`), so what one has read holds until it has written:
+SQLite has a single write lock, on PostgreSQL an advisory lock of the transaction does the same.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from operator import itemgetter
@@ -17,6 +21,7 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -24,6 +29,9 @@ from cloud.errors import BadSettings
 from cloud.settings import Settings
 
 BUSY_TIMEOUT_MS = 5_000
+_CONNECT_TIMEOUT_S = 10
+_COMMAND_TIMEOUT_S = 60
+_WRITE_LOCK = 0x65646765  # "edge": the key of PostgreSQL's advisory lock
 _ASYNC_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 
 
@@ -34,11 +42,43 @@ def make_engine(settings: Settings) -> AsyncEngine:
     driver = _ASYNC_DRIVERS.get(backend)
     if driver is None:
         raise BadSettings(f"database {backend!r} is not supported", "use a sqlite:/// or postgresql:// URL")
-    engine = create_async_engine(url.set(drivername=driver), pool_pre_ping=backend != "sqlite")
     if backend == "sqlite":
+        engine = create_async_engine(url.set(drivername=driver))
         event.listen(engine.sync_engine, "connect", set_pragmas)
         event.listen(engine.sync_engine, "begin", _begin)
+        return engine
+    if importlib.util.find_spec("asyncpg") is None:
+        raise BadSettings("the PostgreSQL driver is not installed", "pip install 'edgewise[postgres]'")
+    limits = {"timeout": _CONNECT_TIMEOUT_S, "command_timeout": _COMMAND_TIMEOUT_S}
+    session = {"application_name": "edgewise", "lock_timeout": str(BUSY_TIMEOUT_MS)}
+    engine = create_async_engine(
+        url.set(drivername=driver), pool_pre_ping=True, connect_args={**limits, "server_settings": session}
+    )
+    event.listen(engine.sync_engine, "begin", _take_turns)
     return engine
+
+
+# SQLSTATE classes of conditions that pass: connection, transaction rollback (deadlock), resources, operator
+# intervention (shutdown, cancelled), system error; and a lock that was not granted in time. PostgreSQL appendix A.
+_PASSING_CLASSES = ("08", "40", "53", "57", "58")
+_LOCK_NOT_AVAILABLE = "55P03"
+
+
+def passes(error: BaseException) -> bool:
+    """True when the store is locked, full, restarting or out of reach: the same statement may succeed later.
+
+    False for what is wrong with the statement or its values. SQLAlchemy has one class for all that asyncpg reports, so
+    there the SQLSTATE decides; without one, it is the connection that broke.
+    """
+    if not isinstance(error, DBAPIError):
+        return isinstance(error, OSError)
+    if isinstance(error, OperationalError) or error.connection_invalidated:
+        return True
+    state = getattr(error.orig, "sqlstate", None)
+    if state is None:
+        cause = error.orig.__cause__ if error.orig else None
+        return isinstance(cause, OSError) or type(cause).__name__ in ("InterfaceError", "ConnectionDoesNotExistError")
+    return state.startswith(_PASSING_CLASSES) or state == _LOCK_NOT_AVAILABLE
 
 
 def insert(table: sa.Table, dialect: sa.Dialect) -> Any:
@@ -98,6 +138,13 @@ def _begin(connection: sa.Connection) -> None:
     # works; a DEFERRED one that upgrades later fails with "database is locked" without waiting.
     mode = "IMMEDIATE" if connection.get_execution_options().get("edgewise_writes") else "DEFERRED"
     connection.exec_driver_sql(f"BEGIN {mode}")
+
+
+def _take_turns(connection: sa.Connection) -> None:
+    # READ COMMITTED lets two transactions read the same books and both write them. Released by commit, rollback, or
+    # the end of the connection.
+    if connection.get_execution_options().get("edgewise_writes"):
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITE_LOCK})")
 
 
 def writing(engine: AsyncEngine) -> AsyncEngine:

@@ -1,6 +1,7 @@
 """Broker and ingest of a data folder, each a process that a test kills and starts again."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
 
 from cloud import broker
 from cloud.broker import Credential
@@ -47,8 +49,8 @@ class StoredIn:
 class Parts(StoredIn):
     """A data folder with `devices` provisioned, and its broker and ingest; neither runs before `start`."""
 
-    def __init__(self, folder: Path, port: int, devices: Sequence[str]) -> None:
-        super().__init__(load_settings({"EDGEWISE_MQTT_PORT": str(port)}, data_dir=folder))
+    def __init__(self, folder: Path, port: int, devices: Sequence[str], **environ: str) -> None:
+        super().__init__(load_settings({"EDGEWISE_MQTT_PORT": str(port), **environ}, data_dir=folder))
         self.devices = list(devices)
         self._broker: subprocess.Popen[bytes] | None = None
         self._ingest: int | None = None
@@ -120,10 +122,12 @@ class Parts(StoredIn):
         began, since_ms = time.monotonic(), now_ms()
         engine = make_engine(self.settings)
         query = sa.select(t.services).where(t.services.c.service == "ingest", t.services.c.pid == self._ingest)
+        row = None
         try:
             while True:
-                async with engine.connect() as connection:
-                    row = (await connection.execute(query)).one_or_none()
+                with contextlib.suppress(OSError, DBAPIError):  # the database may have been killed as well
+                    async with engine.connect() as connection:
+                        row = (await connection.execute(query)).one_or_none()
                 if row is not None and row.ready and row.beat_ms >= since_ms:
                     return time.monotonic() - began
                 assert time.monotonic() - began < READY_DEADLINE_S, "ingest did not become ready"

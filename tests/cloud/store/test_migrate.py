@@ -17,7 +17,7 @@ def in_store(folder: Path, work: Any) -> Any:
     return Store(load_settings({}, data_dir=folder)).run(work)
 
 
-def test_migrations_and_tables_agree(tmp_path: Path):
+def test_migrations_and_tables_agree(store: Store):
     """When this fails: `python -m cloud.store.migrate "what changed"` writes the migration that is missing."""
 
     async def difference(engine: Any) -> list[Any]:
@@ -29,7 +29,7 @@ def test_migrations_and_tables_agree(tmp_path: Path):
                 )
             )
 
-    assert in_store(tmp_path, difference) == []
+    assert store.run(difference) == []
 
 
 def test_migrating_again_changes_nothing_and_keeps_what_is_there(store: Store):
