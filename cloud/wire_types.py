@@ -74,6 +74,10 @@ class Offer(msgspec.Struct, array_like=True, frozen=True):
     size: Size  # bytes
     format: U8
     arch: Annotated[str, Meta(min_length=1, max_length=16)]
+    leave: Annotated[bytes, Meta(min_length=0, max_length=256)] = b""
+    patch: Digest8 | None = None
+    patch_size: U32 = 0  # bytes
+    patch_base: Digest8 | None = None
 
 
 class Hello(msgspec.Struct, array_like=True, frozen=True, tag=1):
@@ -214,6 +218,9 @@ class Want(msgspec.Struct, array_like=True, frozen=True, tag=33):
     config: Annotated[dict[SettingName, Setting], Meta(max_length=32)]
     model: Offer | None = None
     local_version: U32 = 0
+    statements: Annotated[
+        tuple[Annotated[bytes, Meta(min_length=1, max_length=256)], ...], Meta(min_length=0, max_length=4)
+    ] = ()
 
 
 class Chunk(msgspec.Struct, array_like=True, frozen=True, tag=34):

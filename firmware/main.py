@@ -42,7 +42,7 @@ from device.sampler import Sampler
 from device.sensors import open_sensor
 
 gc.collect()
-from device.trust import Policy
+from device.trust import Keys, Policy
 from device.update import Updater
 
 gc.collect()
@@ -73,9 +73,8 @@ def make_parts() -> cycle.Parts:
     state = RtcState(board, Files)
     outbox = Outbox(Files, port.ROOT + "/outbox")
     journal = Journal(state, outbox, board)
-    policy = Policy(
-        board.arch, board.abi, FORMAT_NATIVE, features.schema_hash, config.trusted_keys, config.revoked_keys
-    )
+    keys = Keys(Files, port.ROOT, config.trusted_keys, config.revoked_keys)
+    policy = Policy(board.arch, board.abi, FORMAT_NATIVE, features.schema_hash, keys)
     return cycle.Parts(
         board=board,
         config=config,

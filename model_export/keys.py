@@ -18,7 +18,8 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,47}")
 
 
 class PublisherKeyError(Exception):
-    """A key that is missing, unusable or in the way; code: `not-found`, `exists`, `bad-name`, `bad-file`, `open`."""
+    """A key that is missing, unusable or in the way; code: `not-found`, `exists`, `bad-name`, `bad-file`,
+    `open`, `retired`."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)

@@ -43,7 +43,7 @@ FORMAT_BLOB = "blob"
 ANY_ARCH = "any"  # arch of a blob, whose abi is 0
 
 # Half the order of P-256, rounded down: the largest `s` of a signature in low form.
-_MAX_LOW_S = 0x7FFFFFFF800000007FFFFFFFFFFFFFFFDE737D56D38BCF4279DCE5617E3192A8
+MAX_LOW_S = 0x7FFFFFFF800000007FFFFFFFFFFFFFFFDE737D56D38BCF4279DCE5617E3192A8
 
 _HEADER = "<4sHHIII"
 _MAX_KEYS = 48
@@ -147,7 +147,7 @@ class Head:
         key_end = HEADER_BYTES + KEY_ID_BYTES
         self.key_id = bytes(data[HEADER_BYTES:key_end])
         self.signature = bytes(data[key_end:MANIFEST_AT])
-        if int.from_bytes(self.signature[32:], "big") > _MAX_LOW_S:
+        if int.from_bytes(self.signature[32:], "big") > MAX_LOW_S:
             raise ArtifactError(wire.REASON_BAD_SIGNATURE, "not in low-s form")
         self._manifest = bytes(data[MANIFEST_AT : self.header.golden_at])
         self.digest = signed_digest(data[:HEADER_BYTES], self._manifest)

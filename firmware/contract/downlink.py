@@ -18,8 +18,9 @@ _INTEGERS = (-0x80000000, MAX_U32)  # of a setting or an argument
 def parse_downlink(frame: bytes | bytearray | memoryview) -> "tuple[Any, ...]":
     """The fields of a message to the board, its code first.
 
-    (ACK, cloud_ms, [(epoch, 5 x seq)], flags), (WANT, config_version, config, offer, local_version) with `offer`
-    None or (name, version, sequence, sha256, size, format, arch), (CHUNK, sha8, offset, data, total),
+    (ACK, cloud_ms, [(epoch, 5 x seq)], flags), (WANT, config_version, config, offer, local_version, [statement]) with
+    `offer` None or (name, version, sequence, sha256, size, format, arch, leave, patch, patch_size, patch_base), (CHUNK,
+    sha8, offset, data, total),
     (ANSWER, epoch, seq, verdict, score, tier), (DO, id, verb, args). Bytes are views into `frame`.
     """
     if len(frame) > wire.MAX_DOWN_BYTES:
@@ -59,7 +60,11 @@ def _parse_want(fields: Fields) -> "tuple[Any, ...]":
     if fields.more() and not reader.take_nil():
         offer = _parse_offer(reader)
     local_version = reader.take_int(0, MAX_U32) if fields.more() else 0
-    return version, config, offer, local_version
+    statements: "list[Any]" = []
+    if fields.more():
+        for _ in range(reader.take_array(0, wire.MAX_STATEMENTS)):
+            statements.append(reader.take_bin(1, wire.MAX_STATEMENT_BYTES))
+    return version, config, offer, local_version, statements
 
 
 def _parse_offer(reader: Reader) -> "tuple[Any, ...]":
@@ -73,9 +78,17 @@ def _parse_offer(reader: Reader) -> "tuple[Any, ...]":
         reader.take_int(0, 255),
         reader.take_str(1, wire.MAX_ARCH),
     )
-    for _ in range(count - 7):
+    leave = reader.take_bin(0, wire.MAX_STATEMENT_BYTES) if count > 7 else b""
+    patch = _digest8(reader) if count > 8 else None
+    patch_size = reader.take_int(0, MAX_U32) if count > 9 else 0
+    patch_base = _digest8(reader) if count > 10 else None
+    for _ in range(count - 11):
         reader.skip(wire.MAX_DEPTH - 2)
-    return offer
+    return offer + (leave, patch, patch_size, patch_base)
+
+
+def _digest8(reader: Reader) -> "Any":
+    return None if reader.take_nil() else reader.take_bin(8, 8)
 
 
 def _parse_chunk(fields: Fields) -> "tuple[Any, ...]":

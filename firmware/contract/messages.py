@@ -153,6 +153,10 @@ OFFER = Record(
         Field("size", Int("size", 1, wire.MAX_ARTIFACT_BYTES), "length of the artifact", unit="bytes"),
         Field("format", U8, "1 native module, 2 table blob"),
         Field("arch", Text(1, wire.MAX_ARCH), "architecture of a native module"),
+        Field("leave", Bytes(0, wire.MAX_STATEMENT_BYTES), "publisher's leave to go below the counter", default=b""),
+        Field("patch", DIGEST8, "first 8 bytes of the SHA-256 of a patch that makes it", default=None, nullable=True),
+        Field("patch_size", U32, "length of the patch", "bytes", 0),
+        Field("patch_base", DIGEST8, "artifact that the patch is a difference to", default=None, nullable=True),
     ),
     "the model a board shall run",
 )
@@ -359,6 +363,12 @@ DOWNLINK = (
             Field("config", Settings(wire.MAX_SETTINGS), "settings by name"),
             Field("model", OFFER, "model to run, nil: stay with the present one", default=None, nullable=True),
             Field("local_version", U32, "HELLO local_version that these settings have taken in", default=0),
+            Field(
+                "statements",
+                Items(Bytes(1, wire.MAX_STATEMENT_BYTES), 0, wire.MAX_STATEMENTS),
+                "what publishers said of their keys, oldest first",
+                default=(),
+            ),
         ),
     ),
     Message(

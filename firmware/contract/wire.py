@@ -51,6 +51,8 @@ MAX_ARCH = 16
 MAX_SETTINGS = 32  # keys of a configuration
 MAX_TEXT = 128  # characters of a setting or an argument
 MAX_CHUNK_BYTES = 4096  # one flash checkpoint of a download
+MAX_STATEMENTS = 4  # of publishers, in one WANT
+MAX_STATEMENT_BYTES = 256
 MAX_ARTIFACT_BYTES = 20 + 72 + 2048 + 8192 + 262144  # header, signature, manifest, golden vectors, payload
 
 # ACK flags
@@ -163,6 +165,9 @@ REASON_FLASH = 20  # flash refused a write
 REASON_MISMATCH = 21  # manifest disagrees with the offer
 REASON_STALE_OFFER = 22  # a WANT older than one already seen
 REASON_REVOKED_KEY = 23
+REASON_RETIRED_KEY = 24  # it has handed over, and its time is over
+REASON_OLD_STATEMENT = 25  # a statement on keys whose number does not rise
+REASON_OTHERS_KEY = 26  # a statement on the key of another publisher
 REASON_NAMES = (
     "ok",
     "bad format",
@@ -188,6 +193,9 @@ REASON_NAMES = (
     "manifest mismatch",
     "stale offer",
     "revoked key",
+    "retired key",
+    "old statement",
+    "key of another publisher",
 )
 
 

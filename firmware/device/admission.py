@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _RESERVE_BYTES = 16384  # of flash, left to the outbox and the records
 
 
-def check_offer(fs: "Files", root: str, places: slots.Slots, offer: "Offer", policy: "Policy") -> None:
+def check_offer(fs: "Files", root: str, places: slots.Slots, offer: "Offer", policy: "Policy", now_s: int) -> None:
     """Refuses, before anything is fetched, what could not be installed anyway; raises ArtifactError, OSError.
 
     All of it is asked again of the manifest, which is signed; the offer is not.
@@ -34,7 +34,7 @@ def check_offer(fs: "Files", root: str, places: slots.Slots, offer: "Offer", pol
         raise ArtifactError(wire.REASON_WRONG_FORMAT)
     if offer.arch not in (policy.arch, artifact.ANY_ARCH):
         raise ArtifactError(wire.REASON_WRONG_ARCH, offer.arch)
-    lowest = places.lowest(offer.sha256)
+    lowest = _lowest(places, offer, policy, now_s)
     if offer.sequence < lowest:
         raise ArtifactError(wire.REASON_OLD_SEQUENCE, "%d, at least %d" % (offer.sequence, lowest))
     if not places.holds(offer.sha256):
@@ -43,21 +43,25 @@ def check_offer(fs: "Files", root: str, places: slots.Slots, offer: "Offer", pol
             raise ArtifactError(wire.REASON_NO_SPACE, "%d bytes free" % room)
 
 
-def check_head(data: "bytes | memoryview", offer: "Offer", policy: "Policy", sequence: int, now_s: int) -> tuple:
+def check_head(data: "bytes | memoryview", offer: "Offer", policy: "Policy", places: slots.Slots, now_s: int) -> tuple:
     """(Head, Manifest) of the artifact that begins with `data`, if the board may install it; else ArtifactError.
 
-    sequence: the lowest it may have; now_s: unix time in seconds, 0 when not known. Nothing of the manifest
-    is looked at before the signature holds.
+    now_s: unix time in seconds, 0 when not known. Nothing of the manifest is looked at before the signature holds.
     """
     head = artifact.Head(data)
     if head.header.size != offer.size:
         raise ArtifactError(wire.REASON_CUT, "%d bytes, not %d" % (head.header.size, offer.size))
-    key = _trusted_key(head.key_id, policy)
+    key = policy.keys.model_key(head.key_id, now_s)
     if not signature.verify(head.digest, head.signature, key):
         raise ArtifactError(wire.REASON_BAD_SIGNATURE)
     manifest = head.manifest()
     target = artifact.Target(
-        policy.arch, policy.abi, policy.formats, policy.schema_hash, wire.PROTOCOL_VERSION, sequence
+        policy.arch,
+        policy.abi,
+        policy.formats,
+        policy.schema_hash,
+        wire.PROTOCOL_VERSION,
+        _lowest(places, offer, policy, now_s),
     )
     reason = artifact.refusal(manifest, target, now_s)
     if reason != wire.REASON_OK:
@@ -90,7 +94,7 @@ def check_flash(
         raise ArtifactError(wire.REASON_CUT, "%d of %d bytes" % (head_size + payload_size, offer.size))
     if whole.digest() != offer.sha256:
         raise ArtifactError(wire.REASON_BAD_DIGEST, "artifact")
-    head, manifest = check_head(start, offer, policy, places.lowest(offer.sha256), now_s)
+    head, manifest = check_head(start, offer, policy, places, now_s)
     if head.header.payload_at != head_size:
         raise ArtifactError(wire.REASON_CUT, "payload of %d bytes" % payload_size)
     if golden.digest() != manifest.golden_sha256:
@@ -146,18 +150,23 @@ def _head_bytes(f: "BinaryIO") -> int:
         raise ArtifactError(wire.REASON_BAD_DIGEST, "header on flash")
 
 
-def _trusted_key(key_id: bytes, policy: "Policy") -> bytes:
-    """x || y of the key an artifact names; a key whose id is not its own digest is nobody's."""
-    name = key_id.hex()
-    if name in policy.revoked:
-        raise ArtifactError(wire.REASON_REVOKED_KEY, name)
-    public = policy.trusted.get(name)
-    if public is None:
-        raise ArtifactError(wire.REASON_UNKNOWN_KEY, name)
-    try:
-        key = bytes.fromhex(public)
-    except ValueError:
-        key = b""
-    if artifact.key_id(key) != key_id:
-        raise ArtifactError(wire.REASON_UNKNOWN_KEY, name + " in the configuration")
-    return key
+def _lowest(places: slots.Slots, offer: "Offer", policy: "Policy", now_s: int) -> int:
+    """The lowest sequence the offered artifact may have, the publisher's leave to go below the counter heeded; raises
+    ArtifactError for a leave that is not one."""
+    lowest = places.lowest(offer.sha256)
+    if offer.sequence >= lowest or not offer.leave:
+        return lowest
+    from contract import statement
+
+    said = statement.Statement(offer.leave)
+    if said.kind != statement.DOWNGRADE:
+        raise ArtifactError(wire.REASON_WRONG_CLASS, "no leave to go back")
+    if said.sha256 != offer.sha256:
+        raise ArtifactError(wire.REASON_MISMATCH, "leave for another artifact")
+    if not signature.verify(said.digest, said.signature, policy.keys.statement_key(said.signer)):
+        raise ArtifactError(wire.REASON_BAD_SIGNATURE, "leave to go back")
+    if places.sequence > said.counter:
+        raise ArtifactError(wire.REASON_OLD_SEQUENCE, "leave up to %d, reached %d" % (said.counter, places.sequence))
+    if said.expires and now_s and now_s >= said.expires:
+        raise ArtifactError(wire.REASON_EXPIRED, "leave to go back")
+    return offer.sequence

@@ -33,6 +33,9 @@ from contract.wire import (
     KIND_WANT,
     MAX_U32,
     READINGS,
+    REASON_OK,
+    REASON_OLD_STATEMENT,
+    REASON_RETIRED_KEY,
     STREAMS,
     UPDATE_OFFER,
     WANT,
@@ -184,7 +187,7 @@ class _Talk:
             parts.cause,
             board.battery_mv(),
             parts.config.reported(),
-            parts.trust.key_ids(),
+            parts.trust.keys.key_ids(parts.now_s()),
             parts.updater.sequence,
             parts.config.local_version,
         )
@@ -276,14 +279,32 @@ class _Talk:
         state.trim(next_seq)
 
     def _take_want(
-        self, _retained: bool, version: int, settings: dict, model: tuple | None, local_version: int
+        self,
+        _retained: bool,
+        version: int,
+        settings: dict,
+        model: tuple | None,
+        local_version: int,
+        statements: list,
     ) -> None:
         parts = self._parts
+        for said in statements:
+            self._take_statement(said)
         if parts.config.apply(version, settings, local_version):
             self._state.config_version = version
             self._state.hello_ms = 0  # should this session end before the cloud has heard of it
             self._hello_due = True
         parts.updater.on_want(version, model)
+
+    def _take_statement(self, said: memoryview) -> None:
+        """What a publisher said of its keys; the cloud hears what came of it in the next HELLO."""
+        parts = self._parts
+        reason = parts.updater.on_statement(said, parts.now_s())
+        if reason == REASON_OK:
+            self._state.hello_ms = 0
+            self._hello_due = True
+        elif reason not in (REASON_OLD_STATEMENT, REASON_RETIRED_KEY):  # what was heard before is retained for a while
+            parts.health.count(FAULT_DOWNLINK)
 
     def _take_chunk(self, _retained: bool, sha8: bytes, offset: int, data: memoryview, total: int) -> None:
         self._parts.updater.on_chunk(sha8, offset, data, total, self._parts.now_s())

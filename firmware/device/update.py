@@ -176,7 +176,7 @@ class Updater:
     # A session
 
     def on_want(self, config_version: int, model: tuple | None) -> int:
-        """Takes WANT's model, (name, version, sequence, sha256, size, format, arch) or None, which asks for nothing.
+        """Takes WANT's model, the fields of update_record.Offer, or None, which asks for nothing.
 
         Returns REASON_OK, or why nothing will come of it.
         """
@@ -208,6 +208,16 @@ class Updater:
         record.steps = record.stalls = record.started = 0
         self._download = None
         self._enter(UPDATE_OFFER)
+        return REASON_OK
+
+    def on_statement(self, data: "bytes | memoryview", now_s: int) -> int:
+        """Takes a publisher's statement on its keys. Returns REASON_OK, or why it changes nothing."""
+        from contract.artifact import ArtifactError
+
+        try:
+            self._policy.keys.take(data, now_s)
+        except ArtifactError as e:
+            return e.code
         return REASON_OK
 
     def next_fetch(self) -> tuple | None:
@@ -286,15 +296,15 @@ class Updater:
 
     # What the states do
 
-    def _consider(self, _now_s: int) -> None:
+    def _consider(self, now_s: int) -> None:
         offer = self._record.offer
-        self._admission.check_offer(self._fs, self._root, self._slots, offer, self._policy)
+        self._admission.check_offer(self._fs, self._root, self._slots, offer, self._policy, now_s)
         self._enter(UPDATE_VERIFY if self._slots.holds(offer.sha256) else UPDATE_DOWNLOAD)
 
     def _take_piece(self, offset: int, data: "bytes | memoryview", now_s: int) -> None:
         record = self._record
         if offset == 0:
-            head, _ = self._admission.check_head(data, record.offer, self._policy, self._slots.sequence, now_s)
+            head, _ = self._admission.check_head(data, record.offer, self._policy, self._slots, now_s)
             self._download.begin(head.header.payload_at)
         self._download.write(data)
         self._moved = True

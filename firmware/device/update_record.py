@@ -11,6 +11,7 @@ from contract.wire import (
     MAX_ARCH,
     MAX_ARTIFACT_BYTES,
     MAX_MODEL_NAME,
+    MAX_STATEMENT_BYTES,
     MAX_U32,
     MAX_VERSION,
     REASON_OK,
@@ -22,17 +23,35 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from device.files import Files
 
-_LAYOUT = const(1)
+_LAYOUT = const(2)
 # layout, state, reason, attempts, steps, stalls, started, due, config version
 _FIELDS = "<BBBBBBBBI"
-_OFFER = "<32sIIB16s32s32s"
+_OFFER = "<32sIIB16s32s32sI8s8sH"  # ..., patch size, patch, its base, bytes of the leave that follows
 _FIELD_BYTES = struct.calcsize(_FIELDS)
+_OFFER_BYTES = struct.calcsize(_OFFER)
 
 
 class Offer:
-    """The model a WANT names: `sha256` of the artifact and its `size` in bytes, format FORMAT_*; all unverified."""
+    """The model a WANT names: `sha256` of the artifact and its `size` in bytes, format FORMAT_*; all unverified.
 
-    def __init__(self, name: str, version: str, sequence: int, digest: bytes, size: int, form: int, arch: str) -> None:
+    leave: a publisher's statement, or b""; patch, patch_size, patch_base: sha8 and bytes of what makes the artifact out
+    of the one with sha8 patch_base, size 0 for none.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        version: str,
+        sequence: int,
+        digest: bytes,
+        size: int,
+        form: int,
+        arch: str,
+        leave: bytes = b"",
+        patch: bytes | None = None,
+        patch_size: int = 0,
+        patch_base: bytes | None = None,
+    ) -> None:
         self.name = name
         self.version = version
         self.sequence = sequence
@@ -40,6 +59,10 @@ class Offer:
         self.size = size
         self.format = form
         self.arch = arch
+        self.leave = bytes(leave)
+        self.patch = bytes(patch or bytes(8))
+        self.patch_size = patch_size if patch and patch_base else 0
+        self.patch_base = bytes(patch_base or bytes(8))
 
     @property
     def sha8(self) -> bytes:
@@ -56,6 +79,8 @@ class Offer:
             and 0 <= self.format <= 255
             and len(self.sha256) == 32
             and 1 <= self.size <= MAX_ARTIFACT_BYTES
+            and len(self.leave) <= MAX_STATEMENT_BYTES
+            and 0 <= self.patch_size <= MAX_U32
         )
 
 
@@ -89,8 +114,14 @@ class UpdateRecord:
         ) = struct.unpack_from(_FIELDS, data)
         self.offer = None
         if len(data) > _FIELD_BYTES:
-            digest, sequence, size, form, arch, name, version = struct.unpack_from(_OFFER, data, _FIELD_BYTES)
-            self.offer = Offer(_text(name), _text(version), sequence, digest, size, form, _text(arch))
+            digest, sequence, size, form, arch, name, version, patch_size, patch, base, n_leave = struct.unpack_from(
+                _OFFER, data, _FIELD_BYTES
+            )
+            at = _FIELD_BYTES + _OFFER_BYTES
+            leave = data[at : at + n_leave]
+            self.offer = Offer(
+                _text(name), _text(version), sequence, digest, size, form, _text(arch), leave, patch, patch_size, base
+            )
 
     def store(self) -> None:
         """Writes the fields; raises OSError when flash refuses."""
@@ -117,7 +148,12 @@ class UpdateRecord:
                 offer.arch.encode(),
                 offer.name.encode(),
                 offer.version.encode(),
+                offer.patch_size,
+                offer.patch,
+                offer.patch_base,
+                len(offer.leave),
             )
+            data += offer.leave
         self._record.store(data)
 
 

@@ -10,7 +10,7 @@ from contract.features import Features
 from device.board import ABI, ARCH
 from device.config import Config
 from device.files import Files
-from device.trust import Policy
+from device.trust import Keys, Policy
 from device.update import Updater
 
 ROOT = "."
@@ -43,7 +43,8 @@ def offer():
 def install():
     config = Config(Files, ROOT)
     hash8 = Features(config.schema).schema_hash
-    policy = Policy(ARCH, ABI, wire.FORMAT_NATIVE, hash8, config.trusted_keys, config.revoked_keys)
+    keys = Keys(Files, ROOT, config.trusted_keys, config.revoked_keys)
+    policy = Policy(ARCH, ABI, wire.FORMAT_NATIVE, hash8, keys)
     updater = Updater(Files, ROOT, policy, note)
     updater.start(True)
     wanted = offer()

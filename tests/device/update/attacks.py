@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
-from contract import artifact, wire
-from model_export import sign
+from contract import artifact, statement, wire
+from model_export import sign, statements
 from model_export.keys import PublisherKey
 from tests.device.update import forge
 
@@ -18,7 +18,8 @@ class Attack:
     """`data` is what the cloud serves; `offer` overrides WANT's fields, `offered` is the artifact they describe.
 
     `rules` changes the board's policy (revoked key ids, trusted keys as hex), `condemned` puts the offer on the
-    known-bad list, `now_s` is the time the board has, `spoil` names what happens to each piece (programs/attacks.py).
+    known-bad list, `now_s` is the time the board has, `spoil` names what happens to each piece (programs/attacks.py),
+    `statements` are what publishers said of their keys before.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Attack:
     condemned: bool = False
     now_s: int = 0
     spoil: str = ""
+    statements: tuple[bytes, ...] = ()
 
 
 def all_attacks(publisher: PublisherKey, stranger: PublisherKey) -> list[Attack]:
@@ -44,6 +46,8 @@ def all_attacks(publisher: PublisherKey, stranger: PublisherKey) -> list[Attack]
         *_container(publisher),
         *_manifest(publisher),
         *_payload(publisher),
+        *_keys_that_changed(publisher),
+        *_leave_to_go_back(publisher, stranger),
     ]
 
 
@@ -242,6 +246,70 @@ def _payload(key: PublisherKey) -> list[Attack]:
     return [
         Attack(f"payload: {name.replace('_', ' ')}", reason, forge.faulty(key, forge.FAULTY[name]))
         for name, reason in reasons.items()
+    ]
+
+
+def _keys_that_changed(key: PublisherKey) -> list[Attack]:
+    successor = forge.spare_key("successor")
+    one = _sound(key)
+    over = statements.hand_over(key, successor, 1, 1_800_000_000)
+    at_once = statements.hand_over(key, successor, 1, 0)
+    stolen = statements.hand_over(key, successor, 1, 0, [key.key_id])
+    taken_back = statements.revoke(successor, 2, [key.key_id])
+    retired, revoked = wire.REASON_RETIRED_KEY, wire.REASON_REVOKED_KEY
+    return [
+        Attack("an old key, its time over", retired, one, now_s=1_800_000_000, statements=(over,)),
+        Attack("an old key that ended with the handover, on a board without time", retired, one, statements=(at_once,)),
+        Attack("a stolen key, replaced", revoked, one, statements=(stolen,)),
+        Attack("a key taken back by its successor", revoked, one, statements=(over, taken_back)),
+        Attack("a key taken back, its handover replayed", revoked, one, statements=(over, taken_back, over)),
+        Attack(
+            "a key taken back, replayed with another end",
+            revoked,
+            one,
+            statements=(over, taken_back, statements.hand_over(key, forge.spare_key("other"), 9, 2_000_000_000)),
+        ),
+        Attack(
+            "a key handed over to, under the old one's id",
+            wire.REASON_BAD_SIGNATURE,
+            _raw(successor, {"key_id": key.key_id}),
+            statements=(over,),
+        ),
+        Attack("a successor nobody told of", wire.REASON_UNKNOWN_KEY, _sound(successor)),
+    ]
+
+
+def _leave_to_go_back(key: PublisherKey, stranger: PublisherKey) -> list[Attack]:
+    """The board has committed sequence 5 and is offered 4 with leave that is none."""
+    older = _sound(key, version="0.9.0", sequence=4)
+    digest = sha256(older).digest()
+    good = statements.leave(key, digest, 5)
+    successor = forge.spare_key("successor")
+    over = statements.hand_over(key, successor, 1, 2_000_000_000)
+    bad = wire.REASON_BAD_FORMAT
+
+    def leave(name: str, reason: int, said: bytes, **more: Any) -> Attack:
+        return Attack(f"leave to go back: {name}", reason, older, {"leave": said.hex()}, **more)
+
+    return [
+        leave("none", wire.REASON_OLD_SEQUENCE, b""),
+        leave("for another artifact", wire.REASON_MISMATCH, statements.leave(key, bytes(32), 5)),
+        leave("from before the counter rose", wire.REASON_OLD_SEQUENCE, statements.leave(key, digest, 4)),
+        leave("expired", wire.REASON_EXPIRED, statements.leave(key, digest, 5, 1_800_000_000), now_s=1_800_000_000),
+        leave("by a stranger", wire.REASON_UNKNOWN_KEY, statements.leave(stranger, digest, 5)),
+        leave(
+            "by a stranger under a known id",
+            wire.REASON_BAD_SIGNATURE,
+            forge.said(stranger, statement.downgrade_body(digest, 5, 0), key_id=key.key_id),
+        ),
+        leave("its counter raised afterwards", wire.REASON_BAD_SIGNATURE, _flip(good, len(good) - 5)),
+        leave("by a key that has handed over", wire.REASON_RETIRED_KEY, good, statements=(over,)),
+        leave("by a revoked key", wire.REASON_REVOKED_KEY, good, rules={"revoked": [key.key_id.hex()]}),
+        leave("a statement on keys", wire.REASON_WRONG_CLASS, over),
+        leave("noise", bad, sha256(b"noise").digest() * 4),
+        leave("a byte too long", bad, good + b"\0"),
+        leave("the signature of the artifact itself", bad, older[:200]),
+        leave("of a model taken back", wire.REASON_KNOWN_BAD, good, condemned=True),
     ]
 
 

@@ -5,12 +5,13 @@ import os
 import re
 import subprocess
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from model_export import keys
+from model_export import keys, statements
 from model_export.keys import PublisherKey
 from tests.device.update import forge
 from tools.firmware import program
@@ -65,6 +66,9 @@ def world(tmp_path_factory: pytest.TempPathFactory, publisher: PublisherKey) -> 
     world.publish("v2", forge.sound(publisher, 20, pad=5000, version="2.0.0", sequence=6))
     world.publish("v3", forge.sound(publisher, 50, pad=9000, version="2.1.0", sequence=7))
     world.publish("crash", forge.sound(publisher, 30, pad=5000, version="3.0.0", sequence=8))
+    allowed = forge.sound(publisher, 65, version="0.8.0", sequence=3)
+    leave = statements.leave(publisher, sha256(allowed).digest(), 6, 2_000_000_000)
+    world.publish("allowed", allowed, leave=leave.hex())
     world.publish("older", forge.sound(publisher, 60, version="0.9.0", sequence=4))
     world.publish("final", forge.sound(publisher, 70, version="5.0.0", sequence=9, rollback_floor=9))
     world.publish("mortal", forge.sound(publisher, 80, version="6.0.0", sequence=9, expires=2_000_000_000))

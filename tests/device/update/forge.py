@@ -10,7 +10,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from contract import artifact, msgpack, wire
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from contract import artifact, msgpack, statement, wire
 from model_export import sign
 from model_export.artifact import golden_bytes, pack
 from model_export.keys import PublisherKey
@@ -133,6 +135,17 @@ def offer(data: bytes, **lies: Any) -> dict[str, Any]:
     except artifact.ArtifactError:
         pass
     return fields | lies
+
+
+def spare_key(name: str) -> PublisherKey:
+    """A key that is on no disk."""
+    return PublisherKey(name, ec.generate_private_key(ec.SECP256R1()))
+
+
+def said(key: PublisherKey, body: bytes, **lies: bytes) -> bytes:
+    """A statement without the signer's checks: `lies` replace magic, key_id and signature."""
+    signature = lies.get("signature") or sign.sign(key.private, statement.signed_digest(body))
+    return lies.get("magic", statement.MAGIC) + lies.get("key_id", key.key_id) + signature + body
 
 
 # Models that are packed and signed as they should be, and are not what their publisher believes.

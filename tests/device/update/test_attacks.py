@@ -36,6 +36,7 @@ def suffered(run_program: RunProgram, world: forge.World, table: list[Attack]) -
         if attack.offered is None and "sha256" not in attack.offer:
             case["offer"]["sha256"] = forge.offer(attack.data)["sha256"]
         del case["data"], case["offered"]
+        case["statements"] = [said.hex() for said in attack.statements]
         (world.folder / f"{case['id']}.bin").write_bytes(attack.data)
         cases.append(case)
     path = Path(world.folder) / "attacks.json"
@@ -61,5 +62,7 @@ def test_there_are_forty_attacks_and_every_reason_that_refuses_an_artifact(table
         wire.REASON_TRIAL_FAILED,
         wire.REASON_FLASH,
         wire.REASON_STALE_OFFER,
+        wire.REASON_OLD_STATEMENT,  # of statements: test_statements.py
+        wire.REASON_OTHERS_KEY,
     }
     assert {attack.reason for attack in table} == set(range(len(wire.REASON_NAMES))) - elsewhere

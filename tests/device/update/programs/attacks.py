@@ -9,7 +9,7 @@ import sys
 
 from ram_block import RamBlock, formatted
 
-from world import OFFERS, Board, Cloud, install, pointer, policy, sha8
+from world import OFFERS, Board, Cloud, install, pointer, sha8
 
 _BLOCKS = 32
 
@@ -27,20 +27,14 @@ def _spoil(kind):
     return None
 
 
-def _rules(changes):
-    if "revoked" in changes:
-        return policy(revoked=changes["revoked"])
-    if "trusted" in changes:
-        return policy(trusted=changes["trusted"])
-    return policy()
-
-
 def _suffer(flash, attack):
-    board = Board(RamBlock(_BLOCKS, flash), _rules(attack["rules"]))
+    board = Board(RamBlock(_BLOCKS, flash), attack["rules"])
     board.slept = True
     board.boot()
     if attack["condemned"]:
         pointer().condemn(sha8(attack["id"]))
+    for said in attack["statements"]:
+        board.updater.on_statement(bytes.fromhex(said), attack["now_s"])
     cloud = Cloud()
     cloud.wish(attack["id"])
     cloud.now_s = attack["now_s"]

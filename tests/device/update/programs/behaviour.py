@@ -25,7 +25,7 @@ from contract.wire import (
     UPDATE_TRIAL,
 )
 from device import admission
-from world import PROBE, ROOT, Board, Cloud, artifact, folder_of, install, pointer, policy, sha8
+from world import PROBE, ROOT, Board, Cloud, artifact, folder_of, install, pointer, sha8
 
 _BLOCKS = 64
 
@@ -202,6 +202,28 @@ def check_the_counter_rises_with_the_commit_and_not_before():
     equal(board.outcomes()[-1], (UPDATE_REFUSED, REASON_OLD_SEQUENCE))
 
 
+def check_a_signed_leave_lets_an_older_model_in_until_a_newer_one_is_committed():
+    board = _board(_V1_V2)
+    cloud = _cloud("allowed")  # sequence 3, leave for boards that have reached 6
+    for _ in range(5):
+        board.wake(cloud)
+    equal(board.outcomes(), [(UPDATE_DOWNLOAD, 0), (UPDATE_TRIAL, 0), (UPDATE_COMMIT, 0)])
+    equal(board.model.sha8, sha8("allowed"))
+    equal(board.updater.sequence, 6)  # leave lowers no counter
+    for name in ("older", "v1"):  # nor does it open the way to anything else
+        cloud.wish(name)
+        board.wake(cloud)
+        equal(board.outcomes()[-1], (UPDATE_REFUSED, REASON_OLD_SEQUENCE))
+    for name in ("v3", "final"):
+        cloud.wish(name)
+        for _ in range(5):
+            board.wake(cloud)
+        equal(board.model.sha8, sha8(name))
+    cloud.wish("allowed")
+    board.wake(cloud)
+    equal(board.outcomes()[-1], (UPDATE_REFUSED, REASON_OLD_SEQUENCE))
+
+
 def check_a_trial_is_withdrawn_when_the_old_model_is_wanted_again():
     board = _board()
     cloud = _cloud("v2")
@@ -351,7 +373,7 @@ def check_an_active_model_that_decays_gives_way_to_the_previous_and_then_to_none
 
 def check_features_that_changed_leave_the_board_without_a_model():
     board = _board()
-    board.rules = policy(schema_hash=b"anothers")
+    board.rules = {"schema_hash": b"anothers"}
     board.boot()
     equal(board.model, None)
 

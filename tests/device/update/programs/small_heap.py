@@ -8,7 +8,7 @@ import json
 import sys
 
 from device.files import Files
-from device.trust import Policy
+from device.trust import Keys, Policy
 from device.update import Updater
 
 _PIECE = bytearray(2048)  # a cloud may send less than was asked for
@@ -20,7 +20,8 @@ def _world():
     offer = world["offers"]["large"]
     want = [offer[key] for key in ("name", "version", "sequence", "sha256", "size", "format", "arch")]
     want[3] = bytes.fromhex(want[3])
-    return want, Policy(world["arch"], world["abi"], 1, bytes.fromhex(world["schema_hash"]), world["keys"])
+    keys = Keys(Files, sys.argv[2], world["keys"])
+    return want, Policy(world["arch"], world["abi"], 1, bytes.fromhex(world["schema_hash"]), keys)
 
 
 def _serve(updater, fetch, size):

@@ -13,7 +13,7 @@ import vfs
 
 from device import slots
 from device.files import Files
-from device.trust import Policy
+from device.trust import Keys, Policy
 from device.update import Updater
 
 FOLDER = sys.argv[1]
@@ -37,6 +37,10 @@ def wanted(name):
         offer["size"],
         offer["format"],
         offer["arch"],
+        bytes.fromhex(offer.get("leave", "")),
+        offer.get("patch") and bytes.fromhex(offer["patch"]),
+        offer.get("patch_size", 0),
+        offer.get("patch_base") and bytes.fromhex(offer["patch_base"]),
     )
 
 
@@ -59,7 +63,8 @@ def policy(**changes):
         "revoked": (),
     }
     own.update(changes)
-    return Policy(**own)
+    keys = Keys(Files, ROOT, own.pop("trusted"), own.pop("revoked"))
+    return Policy(keys=keys, **own)
 
 
 class Cloud:
@@ -82,11 +87,14 @@ class Cloud:
 
 
 class Board:
-    """One board; `reports` are the UPDATE records it made, `runs` the sha8 of the model of each boot, None for SAFE."""
+    """One board; `rules`: what its policy has instead of the world's.
+
+    `reports` are the UPDATE records it made, `runs` the sha8 of the model of each boot, None for SAFE.
+    """
 
     def __init__(self, chip, rules=None):
         self.chip = chip
-        self.rules = rules or policy()
+        self.rules = rules or {}
         self.reports = []
         self.runs = []
         self.slept = False
@@ -100,7 +108,7 @@ class Board:
         except OSError:
             pass
         vfs.mount(vfs.VfsLfs2(self.chip), ROOT)
-        self.updater = Updater(Files, ROOT, self.rules, self._send)
+        self.updater = Updater(Files, ROOT, policy(**self.rules), self._send)
         self.updater.start(self.slept)
         self.slept = False
         self.model = self.updater.load(True)
