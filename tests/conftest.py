@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import postgres as postgres_server
-from tools import micropython_source, umqtt
+from tools import micropython_source, sdists
 from tools.firmware import program
 
 STOP_DEADLINE_S = 5
@@ -28,7 +28,7 @@ def micropython() -> str:
 @pytest.fixture(scope="session")
 def umqtt_path() -> str:
     """The folder to put on MICROPYPATH for `import umqtt.simple`."""
-    return str(umqtt.fetch())
+    return str(sdists.fetch(sdists.UMQTT))
 
 
 @pytest.fixture(scope="session")

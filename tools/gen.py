@@ -15,9 +15,9 @@ Generator = Callable[[], dict[str, str]]
 
 
 def _generators() -> list[Generator]:
-    from tools import gen_contract, gen_rtc  # which need ROOT
+    from tools import gen_contract, gen_rtc, gen_ulp  # which need ROOT
 
-    return [gen_contract.protocol_tables, gen_contract.wire_types, gen_rtc.rtc_table]
+    return [gen_contract.protocol_tables, gen_contract.wire_types, gen_rtc.rtc_table, gen_ulp.ulp_program]
 
 
 def generated() -> dict[str, str]:

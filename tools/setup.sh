@@ -1,5 +1,5 @@
 #!/bin/sh
-# Make .venv hold what constraints.txt pins, and fetch the two sources that no package index can install.
+# Make .venv hold what constraints.txt pins, and fetch the three sources that no package index can install.
 # Needs no root. Run by `make setup`; with --if-needed (make demo, make test) it ends at once when nothing changed.
 set -eu
 cd "$(dirname "$0")/.."
@@ -62,7 +62,7 @@ if [ "$installed" != "$key" ]; then
         install_with_pip
     fi
 fi
-"$python" -m tools.umqtt
+"$python" -m tools.sdists
 "$python" -m tools.micropython_source || true # it has said what is missing; only native modules need it
 "$python" -m tools.doctor --missing
 say "$key" >"$stamp"

@@ -33,7 +33,12 @@ def test_every_module_of_the_firmware_reaches_a_chip_or_is_named_as_an_exception
 
 def test_host_and_chip_differ_in_their_board_module_alone():
     assert targets("xtensawin") ^ targets("x64") == {"device/board/esp32.mpy", "device/board/host.mpy"}
-    assert targets("xtensawin") == targets("rv32imc")
+
+
+def test_chips_differ_in_what_only_one_of_them_has():
+    ulp = {name.removesuffix(".py") + ".mpy" for name in firmware.ONLY_ON_XTENSA}
+    assert targets("xtensawin") - targets("rv32imc") == ulp
+    assert targets("rv32imc") < targets("xtensawin")
 
 
 def test_files_that_micropython_starts_by_name_stay_text(source_tree: Path):

@@ -15,7 +15,7 @@ from contract import wire
 from contract.features import SchemaError
 from tests.support import boards
 from tests.support.boards import INTERVAL_MS
-from tools import umqtt
+from tools import sdists
 from tools.firmware import FIRMWARE, program
 from tools.provision import BoardPlan, Broker, ProvisioningError, make_board, write_recording
 from tools.simulate import BoardFailed, ServerLost, SimulatedBoard, Wake, WakeServer, supervised
@@ -230,7 +230,7 @@ def test_a_board_runs_by_hand_from_its_sources(tmp_path: Path):
     folder = boards.make(tmp_path / "pump-1", NOBODY)
     environ = os.environ | {
         "EDGEWISE_BOARD_DIR": str(folder),
-        "MICROPYPATH": os.pathsep.join((str(FIRMWARE), str(umqtt.fetch()), ".frozen")),
+        "MICROPYPATH": os.pathsep.join((str(FIRMWARE), str(sdists.fetch(sdists.UMQTT)), ".frozen")),
     }
     for _ in range(3):
         subprocess.run(

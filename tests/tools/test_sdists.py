@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import umqtt
+from tools import sdists
 
 
 class PackageIndex:
@@ -40,50 +40,62 @@ class PackageIndex:
 
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The only package index this machine is set up for, and no umqtt fetched yet."""
+    """The only package index this machine is set up for, and nothing fetched yet."""
     for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "PIP_EXTRA_INDEX_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "no.conf"))
-    monkeypatch.setattr(umqtt, "TARGET", tmp_path / "build" / "umqtt")
+    monkeypatch.setattr(sdists, "BUILD", tmp_path / "build")
     folder = tmp_path / "index"
     folder.mkdir()
     served = PackageIndex(folder)
     monkeypatch.setenv("PIP_INDEX_URL", served.address)
-    monkeypatch.setattr(umqtt, "SDIST_SHA256", served.sha256)
     yield served
     served.server.shutdown()
     served.server.server_close()
 
 
+def wanted(index: PackageIndex, **changes: str) -> sdists.Sdist:
+    """umqtt.simple as the test's index has it."""
+    return sdists.UMQTT._replace(**({"sha256": index.sha256} | changes))
+
+
 def test_module_comes_from_the_index_this_machine_is_set_up_for(index: PackageIndex):
-    folder = umqtt.fetch()
+    folder = sdists.fetch(wanted(index))
     assert (folder / "umqtt/simple.py").read_text() == "class MQTTClient: pass\n"
 
 
 def test_second_fetch_asks_no_index(index: PackageIndex):
-    first = umqtt.fetch()
+    first = sdists.fetch(wanted(index))
     index.server.shutdown()
-    assert umqtt.fetch() == first
+    assert sdists.fetch(wanted(index)) == first
 
 
-def test_file_with_another_hash_is_refused_and_not_kept(index: PackageIndex, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(umqtt, "SDIST_SHA256", "00" * 32)
-    with pytest.raises(umqtt.UmqttUnavailable, match="Hash"):
-        umqtt.fetch()
-    assert not umqtt.TARGET.exists()
+def test_file_with_another_hash_is_refused_and_not_kept(index: PackageIndex):
+    with pytest.raises(sdists.Unavailable, match="Hash"):
+        sdists.fetch(wanted(index, sha256="00" * 32))
+    assert not sdists.is_here(sdists.UMQTT)
 
 
 def test_index_that_does_not_answer_is_explained(index: PackageIndex, monkeypatch: pytest.MonkeyPatch):
     index.server.shutdown()
     index.server.server_close()
-    with pytest.raises(umqtt.UmqttUnavailable, match="Check that the package index"):
-        umqtt.fetch()
+    with pytest.raises(sdists.Unavailable, match="Check that the package index"):
+        sdists.fetch(wanted(index))
 
 
-def test_index_without_the_package_is_explained(index: PackageIndex, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(umqtt, "REQUIREMENT", "no-such-package==1.0")
-    with pytest.raises(umqtt.UmqttUnavailable):
-        umqtt.fetch()
+def test_index_without_the_package_is_explained(index: PackageIndex):
+    with pytest.raises(sdists.Unavailable, match="no-such-package"):
+        sdists.fetch(wanted(index, requirement="no-such-package==1.0"))
+
+
+def test_only_a_package_nothing_works_without_fails_the_set_up(
+    index: PackageIndex, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(sdists, "ALL", (wanted(index), sdists.ESP32_ULP))
+    assert sdists.main() == 0
+    assert "The ULP program that is here works, but cannot be changed" in capsys.readouterr().err
+    monkeypatch.setattr(sdists, "ALL", (wanted(index, requirement="no-such-package==1.0", folder="other"),))
+    assert sdists.main() == 1
 
 
 def test_pip_configuration_counts_when_the_environment_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -94,6 +106,6 @@ def test_pip_configuration_counts_when_the_environment_says_nothing(tmp_path: Pa
         "[global]\nindex-url = https://main.example/s%20/\nextra-index-url =\n  https://a/\n  https://b/\n"
     )
     monkeypatch.setenv("PIP_CONFIG_FILE", str(config))
-    assert umqtt.configured_indexes() == (["https://main.example/s%20/"], ["https://a/", "https://b/"])
+    assert sdists.configured_indexes() == (["https://main.example/s%20/"], ["https://a/", "https://b/"])
     monkeypatch.setenv("UV_DEFAULT_INDEX", "https://uv.example/")
-    assert umqtt.configured_indexes()[0] == ["https://uv.example/"]
+    assert sdists.configured_indexes()[0] == ["https://uv.example/"]
