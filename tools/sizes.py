@@ -4,7 +4,7 @@
     python -m tools.sizes --update  lower budgets to what is measured, add new lines, drop lines of what is gone
 
 A line is `<bytes>  <name>`, optionally followed by `# <reason>`. To grow, raise the number by hand and say why there;
---update never raises one.
+--update never raises one. The whole firmware has no line of its own: it cannot exceed the sum of its files' budgets.
 """
 
 import sys
@@ -18,7 +18,6 @@ ROOT = Path(__file__).resolve().parents[1]
 BUDGETS = ROOT / "tools" / "sizes.txt"
 # The chips sold as ESP32 and ESP32-S3; viper routines are largest there.
 MEASURED_ARCH = "xtensawin"
-FIRMWARE_TOTAL = "firmware, all files on a board"
 WEB_ASSETS = ROOT / "cloud" / "web" / "static"
 WEB_TOTAL = "web assets, all"
 
@@ -33,11 +32,10 @@ class SizesUnreadable(Exception):
 
 
 def measure() -> dict[str, int]:
-    """Bytes by name: each firmware file as it lies on an ESP32, their sum, and the web assets. Raises CompileFailed."""
+    """Bytes by name: each firmware file as it lies on an ESP32, and the web assets. Raises CompileFailed."""
     with tempfile.TemporaryDirectory(prefix="edgewise-sizes-") as folder:
         build(Path(folder), HOST_ARCH)  # host.py goes to no chip but has to compile as well
-        files = {file.target: file.source.stat().st_size for file in build(Path(folder), MEASURED_ARCH)}
-    sizes = files | {FIRMWARE_TOTAL: sum(files.values())}
+        sizes = {file.target: file.source.stat().st_size for file in build(Path(folder), MEASURED_ARCH)}
     if WEB_ASSETS.is_dir():
         sizes[WEB_TOTAL] = sum(path.stat().st_size for path in WEB_ASSETS.rglob("*") if path.is_file())
     return sizes
@@ -103,7 +101,7 @@ def main(arguments: list[str]) -> int:
     for problem in problems:
         print(f"sizes: {problem}", file=sys.stderr)
     if not problems:
-        print(f"sizes: {len(sizes)} within budget; {sizes[FIRMWARE_TOTAL]} bytes on a board")
+        print(f"sizes: {len(sizes)} within budget; {sum(sizes.values()) - sizes.get(WEB_TOTAL, 0)} bytes on a board")
     return 1 if problems else 0
 
 

@@ -45,6 +45,7 @@ class RtcState:
 
     def __init__(self, board: object, fs: object) -> None:
         self._board = board
+        self._fs = fs
         self._epoch_record = Record(fs, board.root + "/epoch")
         self._buf = bytearray(layout.RTC_BYTES)
         self.ring = Ring(self, memoryview(self._buf)[layout.RING_AT :])
@@ -158,15 +159,32 @@ class RtcState:
         known = self._epoch_record.load()
         if known and len(known) == 4:
             above = max(above, struct.unpack("<I", known)[0])
+        elif self._was_used():
+            above += _leap()
         epoch = above + 1
         try:
             self._epoch_record.store(struct.pack("<I", epoch))
         except OSError:
-            # Flash that cannot be written would give every cold start the same epoch, and the cloud would take new
-            # records for old ones. A leap makes that as unlikely as one in 65,536.
-            epoch += 1 + struct.unpack("<H", os.urandom(2))[0]
+            epoch += _leap()
             self.epoch_stored = False
         return epoch
+
+    def _was_used(self) -> bool:
+        """True when this flash has served before: the outbox makes its directory at the end of the first wake."""
+        try:
+            self._fs.stat(self._board.root + "/outbox")
+        except OSError:
+            return False
+        return True
+
+
+def _leap() -> int:
+    """How far to jump where flash has lost the epoch, or cannot take it.
+
+    Each cold start would otherwise begin the same epoch, and the cloud would take new records for ones it has. A leap
+    makes that as unlikely as one in 65,536.
+    """
+    return 1 + struct.unpack("<H", os.urandom(2))[0]
 
 
 def _crc(buf: bytearray) -> int:

@@ -10,7 +10,7 @@ from tools.sizes import Budget, SizesUnreadable, exceeded, lowered, parse, rende
 def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """Set what is measured, and use a budget file of the test's own."""
     monkeypatch.setattr(sizes, "BUDGETS", tmp_path / "sizes.txt")
-    found = {sizes.FIRMWARE_TOTAL: 100, "device/a.mpy": 100}
+    found = {"device/a.mpy": 100}
     monkeypatch.setattr(sizes, "measure", lambda: found)
     return found
 
@@ -54,5 +54,5 @@ def test_check_fails_until_the_budget_is_raised_by_hand(measured: dict[str, int]
 def test_firmware_is_measured_as_it_lies_on_a_board():
     found = sizes.measure()
     parts = [size for name, size in found.items() if name.endswith((".mpy", ".py"))]
-    assert found[sizes.FIRMWARE_TOTAL] == sum(parts)
     assert len(parts) > 10
+    assert sum(parts) < 200_000, "a board's file system has two megabytes, of which two model slots take half"

@@ -14,6 +14,7 @@ from torn_files import TornFiles
 from contract import delta
 from contract.wire import EVENT, HEALTH, MAX_CHANNELS, READINGS, STREAMS
 from device import rtc_layout, rtc_migrate
+from device.files import remove_if_there
 from device.outbox import Outbox
 from device.rtc_state import MIGRATED, OK, REBUILT, RtcState
 
@@ -41,7 +42,10 @@ class Board:
 
 
 class NoFlash:
-    """A file system on which nothing can be opened."""
+    """A file system on which nothing can be opened, nor seen."""
+
+    def stat(self, path):
+        raise OSError(errno.EIO)
 
     def open(self, path, mode):
         raise OSError(errno.EIO)
@@ -301,6 +305,22 @@ def an_epoch_that_flash_refuses_leaps():
         state.load()
         epochs[state.epoch] = True
         same(state.epoch_stored, False)
+    same(len(epochs) > 190, True)
+
+
+def an_epoch_that_flash_has_lost_leaps():
+    epochs = {}
+    for _ in range(200):
+        fs = TornFiles()
+        fresh(fs)
+        fs.open("/outbox/0", "wb")
+        for slot in "01":
+            remove_if_there(fs, "/epoch." + slot)
+        state = RtcState(Board(), fs)
+        state.load(3)
+        same(state.epoch > 3, True)
+        same(fresh(fs)[1].epoch, state.epoch + 1)
+        epochs[state.epoch] = True
     same(len(epochs) > 190, True)
 
 

@@ -59,6 +59,12 @@ class TornFiles:
     def mkdir(self, path):
         raise OSError(errno.EEXIST)
 
+    def stat(self, path):
+        for name, data in self._files.items():
+            if name == path or name.startswith(path + "/"):
+                return 0x8000 if name == path else 0x4000, 0, 0, 0, 0, 0, len(data), 0, 0, 0
+        raise OSError(errno.ENOENT)
+
     def remove(self, path):
         if path not in self._files:
             raise OSError(errno.ENOENT)
