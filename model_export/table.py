@@ -1,20 +1,21 @@
 """Encodes models as table blobs; contract/table.py says what each byte means.
 
-A forest keeps the bytes of the trees it shares with an earlier blob: the leaf values of `base` keep their index, new
-ones take the places of those no longer used and then the end. Without a base leaf values lie in ascending order. Either
-way the same arguments give the same bytes.
+A forest keeps the bytes of the trees it shares with an earlier blob: features keep the biases of `base`, leaf values
+their index, new ones take the places of those no longer used and then the end. Without a base the leaf values that
+most leaves have come first, as the first 127 take a halfword less, and a bias is what brings most bounds of its feature
+into 16 bits. Either way the same arguments give the same bytes.
 """
 
 import struct
 from hashlib import sha256
-from itertools import pairwise
 
 import numpy as np
 
 from contract import table
-from model_export.detectors.arrays import Vectors
 from model_export.detectors.trees import Ensemble, IntegerTree, fraction_bits
 from model_export.errors import ModelError
+
+_NARROW = 0xFFFF  # the greatest bound of 16 bits
 
 
 def forest(ensemble: Ensemble, threshold: float, base: bytes | None = None) -> bytes:
@@ -22,12 +23,13 @@ def forest(ensemble: Ensemble, threshold: float, base: bytes | None = None) -> b
 
     Raises ModelError(bad-model) for an ensemble that the format cannot hold, naming the setting to lower.
     """
-    values = _places(ensemble.values, _leaf_values(base) if base else [])
+    values = _places(ensemble, _leaf_values(base) if base else [])
     _require("leaf values", len(values), table.MAX_VALUES)
     _require("trees", len(ensemble.trees), table.MAX_TREES)
+    bias = _base_bias(base, ensemble.n_features) if base else _bias(ensemble)
     index = {value: place for place, value in enumerate(values)}
-    leaves = [table.LEAF | index[value] for value in ensemble.values.tolist()]
-    trees = [_tree(tree, leaves) for tree in ensemble.trees]
+    leaves = [_leaf(index[value]) for value in ensemble.values.tolist()]
+    trees = [_tree(tree, leaves, bias) for tree in ensemble.trees]
     bits = fraction_bits(ensemble)
     unit = 2.0**bits
     header = struct.pack(
@@ -41,14 +43,15 @@ def forest(ensemble: Ensemble, threshold: float, base: bytes | None = None) -> b
         threshold,
         ensemble.limit,
         int(np.floor(ensemble.limit * unit)),
-        sum(len(tree) for tree in trees) // 2,
+        sum(len(tree) for tree in trees) + 2,
     )
     data = bytearray(struct.pack(table.HEADER, table.MAGIC, table.FOREST, 0, ensemble.n_features, 0, 0) + header)
     data += np.array(values).astype("<f8").tobytes()
     data += np.rint(np.array(values) * unit).astype("<i4").tobytes()
+    data += np.array(bias).astype("<i4").tobytes()
     for tree in trees:
-        data += struct.pack("<H", len(tree) // 2) + sha256(tree).digest()[: table.DIGEST_BYTES]
-    data += b"".join(trees)
+        data += sha256(tree).digest()[: table.DIGEST_BYTES]
+    data += b"".join(trees) + bytes(2)
     table.seal(data)
     blob = bytes(data)
     table.Forest(blob).check()
@@ -57,19 +60,48 @@ def forest(ensemble: Ensemble, threshold: float, base: bytes | None = None) -> b
 
 def tree_bytes(blob: bytes) -> list[bytes]:
     """The bytes of each tree of a forest's blob, in order; raises table.TableError."""
-    facts = table.Forest(blob)
-    starts = np.cumsum([facts.trees_at] + [2 * facts.tree_words(i) for i in range(facts.trees)])
-    return [blob[start:end] for start, end in pairwise(starts)]
+    return [blob[start:end] for start, end in table.Forest(blob).spans()]
 
 
-def _places(values: Vectors, base: list[float]) -> list[float]:
+def _places(ensemble: Ensemble, base: list[float]) -> list[float]:
     """The leaf values of a blob by index; an unused place within keeps what `base` has there."""
-    used, known = set(values.tolist()), set(base)
-    new = [value for value in values.tolist() if value not in known]
+    counts = np.zeros(len(ensemble.values), dtype=np.int64)
+    for tree in ensemble.trees:
+        counts += np.bincount(tree.value[tree.left < 0], minlength=len(counts))
+    ranked = ensemble.values[np.argsort(-counts, kind="stable")].tolist()
+    used, known = set(ranked), set(base)
+    new = [value for value in ranked if value not in known]
     placed = [value if value in used or not new else new.pop(0) for value in base] + new
     while placed[-1] not in used:
         placed.pop()
     return placed
+
+
+def _bias(ensemble: Ensemble) -> list[int]:
+    """For each feature what, added to its bounds, brings most of them into 0 to 65535."""
+    bounds: list[list[int]] = [[] for _ in range(ensemble.n_features)]
+    for tree in ensemble.trees:
+        for node in np.flatnonzero(tree.left >= 0):
+            bounds[int(tree.feature[node])].append(_bound(tree, int(node)))
+    return [_densest(sorted(found)) for found in bounds]
+
+
+def _densest(bounds: list[int]) -> int:
+    """Minus the lower end of the stretch of 65536 that holds most of the ascending bounds; the lowest such."""
+    best = start = most = 0
+    for end, bound in enumerate(bounds):
+        while bound - bounds[start] > _NARROW:
+            start += 1
+        if end - start + 1 > most:
+            most, best = end - start + 1, bounds[start]
+    return -best
+
+
+def _base_bias(blob: bytes, n_features: int) -> list[int]:
+    facts = table.Forest(blob)
+    if facts.n_features != n_features:
+        raise ModelError("bad-model", f"the base has {facts.n_features} features, the model {n_features}: leave it out")
+    return np.frombuffer(blob, "<i4", n_features, facts.bias_at).tolist()
 
 
 def _leaf_values(blob: bytes) -> list[float]:
@@ -77,31 +109,40 @@ def _leaf_values(blob: bytes) -> list[float]:
     return np.frombuffer(blob, "<f8", facts.values, table.FOREST_BYTES).tolist()
 
 
-def _tree(tree: IntegerTree, leaves: list[int]) -> bytes:
-    """One tree's bytes; leaves: the halfword of each leaf value of the ensemble."""
+def _bound(tree: IntegerTree, node: int) -> int:
+    """The greatest x that goes left."""
+    return int(np.clip(tree.cut[node] - 1, -table.MAX_BIAS, table.MAX_BIAS))
+
+
+def _tree(tree: IntegerTree, leaves: list[bytes], bias: list[int]) -> bytes:
+    """One tree's bytes; leaves: the node of each leaf value of the ensemble."""
     # Children have higher numbers than their parent, whichever way scikit-learn grew the tree.
     code: list[bytes] = [b""] * len(tree.left)
     lefts = [0] * len(tree.left)
     for node in range(len(tree.left) - 1, -1, -1):
         left, right = int(tree.left[node]), int(tree.right[node])
         if left < 0:
-            code[node] = struct.pack("<H", leaves[int(tree.value[node])])
+            code[node] = leaves[int(tree.value[node])]
             continue
-        cut = int(np.clip(tree.cut[node], -table.MAX_CUT, table.MAX_CUT))
-        code[node] = _inner(int(tree.feature[node]), cut, len(code[left]) // 2) + code[left] + code[right]
+        feature = int(tree.feature[node])
+        code[node] = (
+            _inner(feature, _bound(tree, node) + bias[feature], len(code[left]) // 2) + code[left] + code[right]
+        )
         lefts[node] = max(1 + lefts[left], lefts[right])
         code[left] = code[right] = b""
     _require("turns to the left in a tree", lefts[0], table.MAX_LEFTS)
-    _require("halfwords of a tree", len(code[0]) // 2, 0xFFFF)
-    return code[0]
+    _require("bytes in a tree", len(code[0]), 0xFFFC)
+    return struct.pack("<H", len(code[0]) + 2) + code[0]
 
 
-def _inner(feature: int, cut: int, skip: int) -> bytes:
-    if skip <= 0xFF and -0x8000 <= cut <= 0x7FFF:
-        return struct.pack("<Hh", feature << 8 | skip, cut)
-    if skip <= 0x7F:
-        return struct.pack("<Hi", table.WIDE | skip << 7 | feature, cut)
-    return struct.pack("<HiH", table.WIDE | feature, cut, skip)
+def _inner(feature: int, bound: int, skip: int) -> bytes:
+    if skip <= 0xFF and 0 <= bound <= _NARROW:
+        return struct.pack("<BBH", skip, feature + 1, bound)
+    return struct.pack("<BBiH", table.WIDE | feature, 0, bound, skip)
+
+
+def _leaf(index: int) -> bytes:
+    return struct.pack("<H", index) if index < table.FAR_LEAF else struct.pack("<HH", table.FAR_LEAF, index)
 
 
 def _require(what: str, count: int, limit: int) -> None:

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tools import firmware, micropython_source
@@ -45,7 +45,8 @@ def build(
     tree = micropython_source.fetch()
     digest = hashlib.sha256(repr((micropython_source.RELEASE, tuple(flags))).encode())
     for path in (*([manifest] if manifest else []), *([modules] if modules else []), *inputs):
-        _add(digest, path)
+        for part in _parts(path):
+            digest.update(part)
     target = CACHE / digest.hexdigest()[:16]
     program = target / "micropython"
     CACHE.mkdir(parents=True, exist_ok=True)
@@ -87,11 +88,12 @@ def _make(tree: Path, work: Path, settings: list[str]) -> None:
         raise BuildFailed("MicroPython's unix port did not build:\n  " + "\n  ".join(lines[-8:]))
 
 
-def _add(digest: "hashlib._Hash", path: Path) -> None:
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    for file in files:
+def _parts(path: Path) -> Iterator[bytes]:
+    """Name and content of a file, or of every file below a folder."""
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
         if file.is_file() and "__pycache__" not in file.parts:
-            digest.update(str(file.relative_to(path)).encode() + b"\0" + file.read_bytes() + b"\0")
+            yield str(file.relative_to(path)).encode() + b"\0"
+            yield file.read_bytes() + b"\0"
 
 
 def _forget_old_builds() -> None:

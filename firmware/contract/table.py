@@ -20,23 +20,26 @@ A forest goes on, so that a new threshold changes nothing behind byte 48:
     28  f32  threshold; the window is anomalous when the score is above
     32  f64  limit: ... which is when the sum of the leaf values is above this, summed in double, tree after tree
     40  i32  limit in units, rounded down
-    44  u32  words: halfwords of all trees together
-    48  f64  value of each leaf value
-    ..  i32  units of each leaf value: the value in units, rounded to nearest; trees * |units| <= 2**30
-    ..  10 bytes per tree: u16 halfwords of the tree, then the first 8 bytes of the SHA-256 of the tree's bytes
-    ..  the trees, one after the other, nothing behind them
+    44  u32  bytes of all trees together, with what ends them
+    48  f64  of each leaf value: the value
+    ..  i32  of each leaf value: the value in units, rounded to nearest; trees * |units| <= 2**30
+    ..  i32  of each feature: its bias, within +-2**30
+    ..  8 bytes per tree: the first of the SHA-256 of the tree's bytes
+    ..  the trees, one after the other, and a u16 0 behind the last
 
 A tree is a run of halfwords that holds no place outside itself: the same tree has the same bytes, and the same digest,
-wherever it lies and in whichever blob, as long as the leaf values it names keep their index (model_export/table.py
-keeps them from one version to the next). Nodes come in preorder, the left child behind its parent:
+wherever it lies and in whichever blob, as long as biases and the indices of leaf values stay (model_export/table.py
+keeps them from one version to the next). It begins with a u16, its own length in bytes, and goes on with its nodes in
+preorder, the left child behind its parent. The first two bytes of a node say what it is:
 
-    0fff ffff ssss ssss, i16 cut                    inner node: feature f (7 bits), skip s (8 bits)
-    10ss ssss sfff ffff, u16 low, i16 high          ... with a cut of 32 bits, high * 65536 + low; skip s (7 bits)
-    1000 0000 0fff ffff, u16 low, i16 high, u16 s   ... and a skip of 16 bits
-    11vv vvvv vvvv vvvv                             leaf: index of its value
+    low, high of the first u16
+    s       f + 1 >= 1   u16 c                                  inner node: feature f, skip s, bound c
+    80h + f 0            u16 low, u16 high of c, u16 s          inner node with a bound of 32 bits, signed
+    v < 7Fh 0                                                   leaf: index v of its value
+    7Fh     0            u16 v                                  leaf with an index from 127 on
 
-x[feature] < cut goes left, which is on; else right, which is `skip` halfwords further on. Cuts lie within +-2**30, the
-features within +-(2**30 - 1). No path goes left more than 64 times.
+x[f] + bias[f] <= c goes left, which is on; else right, which is s halfwords further on. Features lie within
++-(2**30 - 1), so sums stay within 32 bits. No path goes left more than 64 times.
 
 Leaf values are summed as int32 units. Each is off by half a unit at most, so the sum of n trees is off by n / 2: where
 it lies further than that from the limit it decides, and else the sum of the doubles does (native/forest.h).
@@ -54,7 +57,6 @@ MAGIC = b"EWT1"
 FOREST = 1
 HEADER_BYTES = 16
 FOREST_BYTES = 48
-TREE_BYTES = 10
 DIGEST_BYTES = 8
 HEADER = "<4sBBHII"
 FOREST_HEADER = "<HHBBHffdiI"  # at HEADER_BYTES
@@ -67,11 +69,11 @@ MAX_TREES = 1024
 MAX_VALUES = 16384
 MAX_FRACTION = 20
 MAX_LEFTS = 64
-MAX_CUT = 1 << 30
+MAX_BIAS = 1 << 30
 MAX_SUM = 1 << 30
 
-LEAF = 0xC000  # the two highest bits of a leaf
-WIDE = 0x8000  # ... and of an inner node with a cut of 32 bits
+FAR_LEAF = 0x7F  # first u16 of a leaf whose index follows
+WIDE = 0x80  # ... of an inner node with a bound of 32 bits, its feature added
 
 
 class TableError(Exception):
@@ -96,7 +98,7 @@ class Forest:
             self.threshold,
             self.limit,
             self.limit_units,
-            self.words,
+            self.forest_bytes,
         ) = struct.unpack_from(FOREST_HEADER, data, HEADER_BYTES)
         if not 1 <= self.trees <= MAX_TREES:
             raise TableError("%d trees" % self.trees)
@@ -108,25 +110,33 @@ class Forest:
             if number - number != 0:  # infinite or NaN
                 raise TableError("a number of the header is not finite")
         self.units_at = FOREST_BYTES + 8 * self.values
-        self.table_at = self.units_at + 4 * self.values
-        self.trees_at = self.table_at + TREE_BYTES * self.trees
-        if self.trees_at + 2 * self.words != len(data):
-            raise TableError("%d bytes, not %d" % (len(data), self.trees_at + 2 * self.words))
+        self.bias_at = self.units_at + 4 * self.values
+        self.digests_at = self.bias_at + 4 * self.n_features
+        self.trees_at = self.digests_at + DIGEST_BYTES * self.trees
+        if self.trees_at + self.forest_bytes != len(data):
+            raise TableError("%d bytes, not %d" % (len(data), self.trees_at + self.forest_bytes))
         self.data = data
 
-    def tree_words(self, index: int) -> int:
-        """Halfwords of a tree, as the table says."""
-        at = self.table_at + TREE_BYTES * index
-        return self.data[at] | self.data[at + 1] << 8
-
     def tree_digest(self, index: int) -> bytes:
-        """The first 8 bytes of the SHA-256 of a tree, as the table says."""
-        at = self.table_at + TREE_BYTES * index + 2
+        """The first 8 bytes of the SHA-256 of a tree, as the blob says."""
+        at = self.digests_at + DIGEST_BYTES * index
         return bytes(self.data[at : at + DIGEST_BYTES])
 
-    def tree_start(self, index: int) -> int:
-        """Where a tree begins, in bytes."""
-        return self.trees_at + 2 * sum(self.tree_words(i) for i in range(index))
+    def spans(self) -> "list[tuple[int, int]]":
+        """(start, end) in bytes of each tree, by the lengths the trees begin with. Raises TableError for one that ends
+        behind the blob, or a forest that does not end where it should."""
+        found: "list[tuple[int, int]]" = []
+        at = self.trees_at
+        last = len(self.data) - 2
+        for _ in range(self.trees):
+            size = self.data[at] | self.data[at + 1] << 8
+            if size < 4 or size & 1 or at + size > last:
+                raise TableError("tree %d: %d bytes" % (len(found), size))
+            found.append((at, at + size))
+            at += size
+        if at != last or self.data[at] or self.data[at + 1]:
+            raise TableError("%d bytes behind the trees" % (last - at))
+        return found
 
     def check(self) -> None:
         """Reads every byte: CRC, leaf values, digest and nodes of each tree. Raises TableError.
@@ -136,26 +146,23 @@ class Forest:
         view = memoryview(self.data)
         if crc32(view[HEADER_BYTES:], crc32(view[: HEADER_BYTES - 4])) != struct.unpack_from("<I", view, 12)[0]:
             raise TableError("CRC")
-        self._check_values()
-        at = self.trees_at
-        for index in range(self.trees):
-            end = at + 2 * self.tree_words(index)
-            if end > len(view):
-                raise TableError("tree %d ends behind the blob" % index)
-            if sha256(view[at:end]).digest()[:DIGEST_BYTES] != self.tree_digest(index):
+        self._check_numbers()
+        for index, (start, end) in enumerate(self.spans()):
+            if sha256(view[start:end]).digest()[:DIGEST_BYTES] != self.tree_digest(index):
                 raise TableError("tree %d: digest" % index)
-            check_tree(view[at:end], self.n_features, self.values)
-            at = end
-        if at != len(view):
-            raise TableError("%d bytes behind the trees" % (len(view) - at))
+            check_tree(view[start:end], self.n_features, self.values)
 
-    def _check_values(self) -> None:
+    def _check_numbers(self) -> None:
         highest = MAX_SUM // self.trees
         for index in range(self.values):
             value = struct.unpack_from("<d", self.data, FOREST_BYTES + 8 * index)[0]
             units = struct.unpack_from("<i", self.data, self.units_at + 4 * index)[0]
             if value - value != 0 or not -highest <= units <= highest:
                 raise TableError("leaf value %d" % index)
+        for index in range(self.n_features):
+            bias = struct.unpack_from("<i", self.data, self.bias_at + 4 * index)[0]
+            if not -MAX_BIAS <= bias <= MAX_BIAS:
+                raise TableError("bias %d" % index)
         if not -MAX_SUM <= self.limit_units <= MAX_SUM:
             raise TableError("limit")
 
@@ -183,41 +190,31 @@ def seal(data: bytearray) -> None:
 
 
 def check_tree(tree: "Buffer", n_features: int, values: int) -> None:
-    """Raises TableError unless `tree` is one whole tree in preorder, with features below n_features, leaf values below
-    `values` and cuts within +-MAX_CUT. Positions are in halfwords."""
+    """Raises TableError unless `tree`, of even length, is one whole tree in preorder, with features below n_features
+    and leaf values below `values`. Positions are in halfwords."""
     rights: "list[int]" = []
     end = len(tree) // 2
-    at = 0
+    at = 1
     while at < end:
-        word = tree[2 * at] | tree[2 * at + 1] << 8
-        if word & LEAF == LEAF:
-            if word & 0x3FFF >= values:
-                raise TableError("leaf value %d" % (word & 0x3FFF))
-            at += 1
+        low, high = tree[2 * at], tree[2 * at + 1]
+        size = 2 if high or low == FAR_LEAF else 4 if low >= WIDE else 1
+        if at + size > end:
+            raise TableError("a node behind the tree")
+        if not high and low <= FAR_LEAF:
+            index = low if size == 1 else tree[2 * at + 2] | tree[2 * at + 3] << 8
+            if index >= values:
+                raise TableError("leaf value %d" % index)
+            at += size
             if (rights.pop() if rights else end) != at:
                 raise TableError("a right child is not where its parent says")
             continue
-        feature, skip, at = _inner(tree, at, end, word)
+        feature = high - 1 if high else low - WIDE
+        skip = low if high else tree[2 * at + 6] | tree[2 * at + 7] << 8
+        at += size
         if feature >= n_features:
             raise TableError("feature %d" % feature)
         if skip < 1 or at + skip >= end or len(rights) == MAX_LEFTS:
             raise TableError("skip, or too often left")
         rights.append(at + skip)
-    if rights or not end:
+    if rights or end < 2:
         raise TableError("a tree without an end")
-
-
-def _inner(tree: "Buffer", at: int, end: int, word: int) -> "tuple[int, int, int]":
-    """(feature, skip, position of the left child) of an inner node."""
-    if not word & WIDE:
-        return word >> 8 & 0x7F, word & 0xFF, at + 2
-    skip = word >> 7 & 0x7F
-    size = 3 if skip else 4
-    if at + size > end:
-        raise TableError("a node behind the tree")
-    cut = struct.unpack_from("<i", tree, 2 * at + 2)[0]
-    if not -MAX_CUT <= cut <= MAX_CUT:
-        raise TableError("cut")
-    if size == 4:
-        skip = tree[2 * at + 6] | tree[2 * at + 7] << 8
-    return word & 0x7F, skip, at + size

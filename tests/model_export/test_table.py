@@ -39,8 +39,8 @@ def test_a_node_takes_three_bytes_and_the_bytes_are_the_same_each_time(name: str
     blob = table.forest(ensemble, threshold)
     facts = wire_format.Forest(blob)
     nodes = sum(len(tree.left) for tree in ensemble.trees)
-    print(f"{name}: {nodes} nodes, {2 * facts.words / nodes:.2f} bytes a node, {len(blob)} bytes in all")
-    assert 2 * facts.words <= 3 * nodes
+    print(f"{name}: {nodes} nodes, {facts.forest_bytes / nodes:.2f} bytes a node, {len(blob)} bytes in all")
+    assert facts.forest_bytes <= 3.2 * nodes
     assert table.forest(ensemble, threshold) == blob
     assert (facts.threshold, facts.limit) == (threshold, ensemble.limit)
 
@@ -72,7 +72,7 @@ def test_what_the_format_cannot_hold_is_refused_with_a_setting_to_lower():
     made = Ensemble([line(65)], np.array([1.0]), 1, 0.5, 0, 1.0)
     with pytest.raises(ModelError, match=r"65 turns to the left in a tree, and a table blob holds 64.*max_depth"):
         table.forest(made, 0.5)
-    assert wire_format.Forest(table.forest(replace(made, trees=[line(64)]), 0.5)).words == 64 * 3 + 1
+    assert wire_format.Forest(table.forest(replace(made, trees=[line(64)]), 0.5)).forest_bytes == 2 + 64 * 6 + 2 + 2
     with pytest.raises(ModelError, match="1025 trees"):
         table.forest(replace(made, trees=[line(1)] * 1025), 0.5)
     with pytest.raises(ModelError, match="16385 leaf values"):

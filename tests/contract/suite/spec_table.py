@@ -6,32 +6,44 @@ from hashlib import sha256
 from contract import table
 from contract.table import TableError
 
-# x[0] < 5 ? (x[1] < -70000 ? v0 : v1) : v2
-_STUMP = struct.pack("<HhHiHHH", 0 << 8 | 5, 5, table.WIDE | 1 << 7 | 1, -70000, 0xC000, 0xC001, 0xC002)
-_LEAF = struct.pack("<H", 0xC001)
+
+def _tree(nodes):
+    return struct.pack("<H", len(nodes) + 2) + nodes
+
+
+def _node(skip, feature=0, bound=0):
+    return struct.pack("<BBH", skip, feature + 1, bound)
+
+
+_ONE = struct.pack("<H", 1)
+# x[0] <= 4 ? (x[1] <= -70000 ? v0 : v1) : v2
+_STUMP = _tree(_node(6, 0, 4) + struct.pack("<BBiHHHH", table.WIDE | 1, 0, -70000, 1, 0, 1, 2))
+_LEAF = _tree(_ONE)
 
 
 def forest(trees=(_STUMP, _LEAF), values=(-1.5, 0.25, 2.0), **lies):
-    words = sum(len(tree) for tree in trees) // 2
+    size = sum(len(tree) for tree in trees) + 2
     header = struct.pack(
-        table.FOREST_HEADER, len(trees), len(values), 0, lies.get("fraction", 2), 0, 0.5, 1.0, 2.0, 8, words
+        table.FOREST_HEADER, len(trees), len(values), 0, lies.get("fraction", 2), 0, 0.5, 1.0, 2.0, 8, size
     )
     data = bytearray(struct.pack(table.HEADER, table.MAGIC, table.FOREST, 0, lies.get("n_features", 2), 0, 0) + header)
     for value in values:
         data += struct.pack("<d", value)
     for value in values:
         data += struct.pack("<i", lies["units"] if "units" in lies else int(value * 4))
+    for _ in range(max(lies.get("n_features", 2), 0)):
+        data += struct.pack("<i", lies.get("bias", 0))
     for tree in trees:
-        data += struct.pack("<H", len(tree) // 2) + sha256(tree).digest()[:8]
+        data += sha256(tree).digest()[:8]
     for tree in trees:
         data += tree
+    data += bytes(2)
     table.seal(data)
     return data
 
 
 def _lefts(times):
-    inner = b"".join(struct.pack("<Hh", 3 * left + 1, 0) for left in reversed(range(times)))
-    return inner + _LEAF * (times + 1)
+    return _tree(b"".join(_node(3 * left + 1) for left in reversed(range(times))) + _ONE * (times + 1))
 
 
 def _refused(data, word):
@@ -48,8 +60,7 @@ def test_a_forest_says_what_it_is():
     read.check()
     assert (read.n_features, read.trees, read.values, read.shape, read.fraction) == (2, 2, 3, table.LINEAR, 2)
     assert (read.scale, read.threshold, read.limit, read.limit_units) == (0.5, 1.0, 2.0, 8)
-    assert [read.tree_words(i) for i in (0, 1)] == [8, 1]
-    assert [read.tree_start(i) - read.trees_at for i in (0, 1)] == [0, 16]
+    assert [(start - read.trees_at, end - read.trees_at) for start, end in read.spans()] == [(0, 20), (20, 24)]
     assert read.tree_digest(0) == sha256(_STUMP).digest()[:8]
 
 
@@ -71,10 +82,13 @@ def test_every_truncation_and_every_appended_byte_is_refused():
 
 
 def test_a_length_that_lies_is_refused_though_the_crc_is_right():
-    for at, form in ((4, "<B"), (6, "<H"), (8, "<I"), (16, "<H"), (18, "<H"), (44, "<I"), (84, "<H"), (94, "<H")):
+    data = forest()
+    facts = table.Forest(data)
+    lengths = ((4, "<B"), (6, "<H"), (8, "<I"), (16, "<H"), (18, "<H"), (44, "<I"))
+    for at, form in lengths + ((facts.trees_at, "<H"), (facts.trees_at + 20, "<H"), (len(data) - 2, "<H")):
         true = struct.unpack_from(form, forest(), at)[0]
         for lie in (0, 1, 2, 3, 4, 5, 9, 16, 127, 129, 255, 256, 1025, 16385, 65535, 0x7FFFFFFF, 0xFFFFFFFF):
-            if lie == true or lie >= 1 << 8 * struct.calcsize(form) or (at == 6 and 2 <= lie <= 128):
+            if lie == true or lie >= 1 << 8 * struct.calcsize(form):
                 continue
             data = forest()
             table.seal(data)
@@ -87,23 +101,26 @@ def test_a_length_that_lies_is_refused_though_the_crc_is_right():
 
 
 def test_a_tree_that_is_no_tree_is_refused_though_its_digest_is_right():
-    node = struct.pack("<Hh", 1, 0)
-    for tree, word in (
-        (b"", "without an end"),
-        (node, "skip"),
-        (node + _LEAF, "skip"),
-        (node + _LEAF + _LEAF + _LEAF, "right child"),
-        (_LEAF + _LEAF, "right child"),
-        (struct.pack("<Hh", 0, 0) + _LEAF + _LEAF, "skip"),
-        (struct.pack("<Hh", 2 << 8 | 1, 0) + _LEAF + _LEAF, "feature"),
-        (struct.pack("<Hh", 2, 0) + _LEAF + _LEAF, "skip"),
-        (struct.pack("<Hh", 2, 0) + _LEAF + _LEAF + _LEAF, "right child"),
-        (struct.pack("<H", 0xC003), "leaf value 3"),
-        (struct.pack("<Hi", 0x8080, (1 << 30) + 1) + _LEAF + _LEAF, "cut"),
-        (struct.pack("<Hi", 0x8000, 0), "behind the tree"),
-        (struct.pack("<HiH", 0x8000, 0, 0) + _LEAF + _LEAF, "skip"),
-        (_lefts(65), "too often left"),
+    for nodes, word in (
+        (b"", "0: 2 bytes"),
+        (_node(1), "skip"),
+        (_node(1) + _ONE, "skip"),
+        (_node(1) + _ONE + _ONE + _ONE, "right child"),
+        (_ONE + _ONE, "right child"),
+        (_node(0) + _ONE + _ONE, "skip"),
+        (_node(1, 2) + _ONE + _ONE, "feature"),
+        (_node(2) + _ONE + _ONE, "skip"),
+        (_node(2) + _ONE + _ONE + _ONE, "right child"),
+        (struct.pack("<H", 3), "leaf value 3"),
+        (struct.pack("<HH", 0x7F, 3), "leaf value 3"),
+        (struct.pack("<H", 0x7F), "behind the tree"),
+        (b"\0\1", "behind the tree"),
+        (struct.pack("<HiH", 0x80, 0, 1)[:6], "behind the tree"),
+        (struct.pack("<HiH", 0x80, 0, 0) + _ONE + _ONE, "skip"),
+        (struct.pack("<HiH", 0x82, 0, 1) + _ONE + _ONE, "feature"),
+        (_lefts(65)[2:], "too often left"),
     ):
+        tree = _tree(nodes)
         _refused(forest((tree, _LEAF)), word)
 
 
@@ -114,9 +131,9 @@ def test_numbers_that_are_none_are_refused():
     _refused(forest(n_features=0), "0 features")
     _refused(forest(n_features=129), "129 features")
     _refused(forest(fraction=21), "shape or fraction")
+    _refused(forest(bias=(1 << 30) + 1), "bias 0")
 
 
 def test_paths_may_be_long():
     table.Forest(forest((_lefts(64),))).check()
-    rights = b"".join(struct.pack("<Hh", 1, 0) + _LEAF for _ in range(500)) + _LEAF
-    table.Forest(forest((rights,))).check()
+    table.Forest(forest((_tree((_node(1) + _ONE) * 500 + _ONE),))).check()
