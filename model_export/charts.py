@@ -14,7 +14,7 @@ _SIZE_INCHES = (6.4, 4.0)
 _DPI = 110
 
 
-def _figure(rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
+def new_figure(rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
     """(figure, axes); raises ModelError(unsupported) where matplotlib is missing."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -30,7 +30,7 @@ def _figure(rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
 
 def pareto(outcome: Outcome) -> Any:
     """Quality against bytes and against operations; rings mark what nothing else beats."""
-    figure, axes = _figure(columns=2)
+    figure, axes = new_figure(columns=2)
     names = sorted({one.candidate.detector for one in outcome.found})
     for axis, label, costs in (
         (axes[0], "native module, bytes", [one.bytes for one in outcome.found]),
@@ -57,7 +57,7 @@ def pareto(outcome: Outcome) -> Any:
 
 
 def roc(found: Found) -> Any:
-    figure, axis = _figure()
+    figure, axis = new_figure()
     false, true, _ = roc_curve(found.truth, found.scores)
     axis.plot(false, true)
     axis.plot([0, 1], [0, 1], color="0.7", linewidth=1)
@@ -68,7 +68,7 @@ def roc(found: Found) -> Any:
 
 
 def precision_recall(found: Found) -> Any:
-    figure, axis = _figure()
+    figure, axis = new_figure()
     precision, recall, _ = precision_recall_curve(found.truth, found.scores)
     axis.plot(recall, precision)
     axis.axhline(float(found.truth.mean()), color="0.7", linewidth=1, label="share of anomalies")
@@ -79,7 +79,7 @@ def precision_recall(found: Found) -> Any:
 
 def histogram(found: Found) -> Any:
     """Scores of both classes; a score axis that holds far anomalies is logarithmic."""
-    figure, axis = _figure()
+    figure, axis = new_figure()
     low, high = float(found.scores.min()), float(found.scores.max())
     logarithmic = low > 0 and high / low > 100
     bins = np.geomspace(low, high, 50) if logarithmic else np.linspace(low, high, 50)

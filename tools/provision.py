@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from contract import wire
 from contract.features import Features
 
@@ -50,6 +52,12 @@ class BoardPlan:
     log: bool = False
     first_epoch: int = 1
 
+    def config(self) -> dict[str, Any]:
+        """What config.json says, for a board that plays a recording."""
+        config = asdict(self) | {"sensor": {"driver": "replay", "file": RECORDING_NAME}}
+        config["broker"] = {key: value for key, value in config["broker"].items() if value is not None}
+        return config
+
 
 def write_recording(path: Path, channels: str, interval_ms: int, rows: Iterable[Sequence[int]]) -> int:
     """Write rows of counts, one per sample, as a recording; returns how many. Raises ProvisioningError.
@@ -65,10 +73,19 @@ def write_recording(path: Path, channels: str, interval_ms: int, rows: Iterable[
     count = len(data) // columns
     if not count:
         raise ProvisioningError("a recording needs at least one row")
-    text = channels.encode()
-    head = struct.pack(_RECORDING_HEADER, _RECORDING_MAGIC, len(text), columns, count, interval_ms)
-    path.write_bytes(head + text + data.tobytes())
+    path.write_bytes(_recording_head(channels, interval_ms, count) + data.tobytes())
     return count
+
+
+def recording_bytes(channels: str, interval_ms: int, counts: np.ndarray[Any, np.dtype[np.int32]]) -> bytes:
+    """The same of counts that are numbers of 32 bits already: (rows, columns of `channels`)."""
+    return _recording_head(channels, interval_ms, len(counts)) + np.ascontiguousarray(counts, "<i4").tobytes()
+
+
+def _recording_head(channels: str, interval_ms: int, rows: int) -> bytes:
+    text = channels.encode()
+    columns = len(channels.split(","))
+    return struct.pack(_RECORDING_HEADER, _RECORDING_MAGIC, len(text), columns, rows, interval_ms) + text
 
 
 def channels_of(schema: str) -> str:
@@ -90,9 +107,7 @@ def make_board(
     flash = folder / "flash"
     flash.mkdir(parents=True)
     write_recording(flash / RECORDING_NAME, channels_of(plan.schema), sample_ms, rows)
-    config = asdict(plan) | {"sensor": {"driver": "replay", "file": RECORDING_NAME}}
-    config["broker"] = {key: value for key, value in config["broker"].items() if value is not None}
-    (flash / "config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
+    (flash / "config.json").write_text(json.dumps(plan.config(), indent=1), encoding="utf-8")
     set_world(folder, world or {})
     return folder
 

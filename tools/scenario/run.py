@@ -1,0 +1,79 @@
+"""A whole scenario: every board under every policy, each in a process of its own, as many at once as asked for."""
+
+import multiprocessing
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.rom import build_firmware
+from tools.scenario import board as boards
+from tools.scenario import signals, trace
+from tools.scenario.results import Result, summarize
+from tools.scenario.schema import Group, Policy, Scenario
+
+_SHARED_MEMORY = Path("/dev/shm")  # what boards write to flash needs no disk
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """results: by policy in the order of the file, then by board. cpu_s: of all processes; wall_s: as it passed."""
+
+    scenario: Scenario
+    results: dict[str, list[Result]]
+    cpu_s: float
+    wall_s: float
+    jobs: int
+
+
+def run(
+    scenario: Scenario, traces: Path | None, jobs: int, tell: Callable[[str], None] = lambda _line: None
+) -> Outcome:
+    """Run all of it; traces: a folder for one trace file each, or None. Raises ScenarioError, board.BoardEnded.
+
+    Boards share nothing, so neither the order nor the number of processes changes a result.
+    """
+    began, cpu_before = time.monotonic(), _cpu_s()
+    build_firmware()
+    for group, board in scenario.boards:
+        signals.play(group, board, min(scenario.duration_ms, 60_000), scenario.seed)  # refuse before the work begins
+    if traces is not None:
+        traces.mkdir(parents=True, exist_ok=True)
+    tasks = [(policy, group, board) for policy in scenario.policies for group, board in scenario.boards]
+    tasks.sort(key=lambda task: task[0].uplink != "edgewise")  # the longest first
+    found: dict[tuple[str, str], Result] = {}
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        running = {pool.submit(run_one, scenario, *task, traces): task for task in tasks}
+        try:
+            for done in as_completed(running):
+                policy, _, board = running[done]
+                result = done.result()
+                found[policy.name, board] = result
+                tell(f"{policy.name}: {board}, {sum(result.wakes.values())} wakes, {result.sessions} sessions")
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    results = {
+        policy.name: [found[policy.name, board] for _, board in scenario.boards] for policy in scenario.policies
+    }
+    return Outcome(scenario, results, _cpu_s() - cpu_before, time.monotonic() - began, jobs)
+
+
+def run_one(scenario: Scenario, policy: Policy, group: Group, board: str, traces: Path | None) -> Result:
+    """One board under one policy, in this process."""
+    played = signals.play(group, board, scenario.duration_ms, scenario.seed)
+    shared = _SHARED_MEMORY if _SHARED_MEMORY.is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="edgewise-sim-", dir=shared) as folder:
+        found = boards.run(scenario, policy, group, board, played, Path(folder) / board)
+    if traces is not None:
+        trace.write(traces / trace.file_name(policy.name, board), scenario, policy, group, found)
+    return summarize(scenario, group, played, found)
+
+
+def _cpu_s() -> float:
+    """Processor time of this process and of those that have ended."""
+    both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in both)
