@@ -101,9 +101,7 @@ class Uplink:
         told = {"device": config.device, "boot": boot, "t": board.woke_ms, "mv": mv, "rssi": rssi, "rows": rows}
         return json.dumps(told) + "\n"
 
-    def _send(
-        self, board: object, config: Config, path: str, waiting: int, cache: bytes, session: list
-    ) -> tuple:
+    def _send(self, board: object, config: Config, path: str, waiting: int, cache: bytes, session: list) -> tuple:
         """(lines that wait still, radio cache) after one session."""
         session[0] = 1
         sent = 0

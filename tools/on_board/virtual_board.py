@@ -8,6 +8,9 @@ made anew by main.make_parts(), and a test compares the wakes with those of one 
 The last word says which program runs: the firmware, or the naive one that naive_uplink.py is.
 """
 
+# ruff: noqa: E402
+# The world comes before the firmware, whose modules then find the time and the sockets of the world.
+
 import json
 import sys
 
@@ -25,7 +28,6 @@ from device import cycle, ledger
 from device.board import CLOCK_START_MS, host
 from device.errors import LinkError
 from device.health import Health
-from device.rtc_layout import RTC_BYTES
 from device.sensors.replay import ReplaySensor
 
 _FLASH_BYTES = 1500000  # free, whatever this machine's disk has: the number is part of records
@@ -39,7 +41,7 @@ class VirtualBoard(host.Board):
     """host.Board without files and without real time."""
 
     rtc = bytearray(0)  # of the class: it outlives a wake
-    order = {}
+    order = None
     steps = 0
 
     def __init__(self, wifi: object, **pins: object) -> None:
@@ -155,7 +157,7 @@ def summary(parts: object) -> dict:
         "quality": state.link_quality,
         "next_sync": state.next_sync_ms,
         "clean": parts.clean,
-        "more": parts.more or any([parts.outbox.holds(stream) for stream in STREAMS]),
+        "more": parts.more or any(parts.outbox.holds(stream) for stream in STREAMS),
     }
 
 

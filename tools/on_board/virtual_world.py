@@ -31,8 +31,8 @@ class Pipe:
     """Both pipes to the supervisor, by file descriptor."""
 
     def __init__(self, down: int, up: int) -> None:
-        self._down = open(down, "rb")
-        self._up = open(up, "wb")
+        self._down = open(down, "rb")  # noqa: SIM115 - for as long as this process lives
+        self._up = open(up, "wb")  # noqa: SIM115
 
     def tell(self, letter: bytes, number: int, body: bytes = b"") -> None:
         self._up.write(struct.pack(HEAD, letter[0], number, len(body)) + body)

@@ -9,7 +9,7 @@ import contextlib
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -128,7 +128,7 @@ class _Process:
 
 
 @contextlib.contextmanager
-def _running(folder: Path, uplink: str) -> Iterator[list[_Process]]:
+def _running(folder: Path, uplink: str) -> Generator[list[_Process]]:
     """A list with the one process; whoever replaces it puts the new one there. None is left behind."""
     held = [_Process(folder, uplink, b"")]
     try:

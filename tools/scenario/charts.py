@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from model_export.charts import new_figure, png
+from tools.scenario.checks import DAY_MS
 from tools.scenario.results import STATES, Result
 from tools.scenario.run import Outcome
-from tools.scenario.schema import DAY_MS
 
 _COLORS = {"active": "C0", "radio": "C3", "sleep": "0.6", "flash": "C2"}
 
@@ -32,7 +32,9 @@ def power(outcome: Outcome) -> Any:
     at = np.arange(len(names))
     below = np.zeros(len(names))
     for number, state in enumerate(STATES):
-        height = np.array([_mean([r.energy_uj[number] * 1000 / r.alive_ms for r in rs]) for rs in outcome.results.values()])
+        height = np.array(
+            [_mean([r.energy_uj[number] * 1000 / r.alive_ms for r in rs]) for rs in outcome.results.values()]
+        )
         axes[0].bar(at, height, bottom=below, color=_COLORS[state], label=state)
         below += height
     axes[0].set(ylabel="mean power, µW", xticks=at, xticklabels=names)
@@ -61,7 +63,9 @@ def alerts(outcome: Outcome) -> Any:
     """How long after it was visible to the sensor each anomaly was known in the cloud."""
     figure, axis = new_figure()
     for number, results in enumerate(outcome.results.values()):
-        found = [alert.latency_ms / 1000 for result in results for alert in result.alerts if alert.latency_ms is not None]
+        found = [
+            alert.latency_ms / 1000 for result in results for alert in result.alerts if alert.latency_ms is not None
+        ]
         axis.plot(found, np.full(len(found), number), "|", markersize=14, color=f"C{number}")
     names = list(outcome.results)
     axis.axvline(2, color="0.7", linewidth=1)

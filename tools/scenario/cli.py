@@ -11,8 +11,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from tools.scenario import schema
-from tools.scenario.schema import ScenarioError
+from tools.scenario import checks, schema
+from tools.scenario.checks import ScenarioError
 
 
 @click.group()
@@ -27,9 +27,7 @@ def sim() -> None:
 @click.option("--policy", "names", multiple=True, help="Only this policy of the file; may be given again.")
 @click.option("--jobs", type=click.IntRange(1, 64), default=os.cpu_count() or 1, show_default="processors")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def scenario(
-    file: str, out: Path, duration: str | None, names: tuple[str, ...], jobs: int, as_json: bool
-) -> None:
+def scenario(file: str, out: Path, duration: str | None, names: tuple[str, ...], jobs: int, as_json: bool) -> None:
     """Run FILE, a scenario in TOML or the name of one that comes with Edgewise (three-pumps).
 
     Writes report.html, report.json, charts and, for `edgewise policy replay`, a trace of each board.
@@ -43,9 +41,9 @@ def scenario(
     try:
         chosen = schema.load(file)
         if duration is not None:
-            chosen = replace(chosen, duration_ms=schema.time_ms(duration, "--duration"))
+            chosen = replace(chosen, duration_ms=checks.time_ms(duration, "--duration"))
         for name in names:
-            schema.one_of([policy.name for policy in chosen.policies])(name, "--policy")
+            checks.one_of([policy.name for policy in chosen.policies])(name, "--policy")
         if names:
             chosen = replace(chosen, policies=tuple(one for one in chosen.policies if one.name in names))
         if find_spec("matplotlib") is None:

@@ -22,7 +22,7 @@ from cloud.ingest.writer import Writer
 from cloud.settings import load_settings
 from cloud.store.engine import make_engine, writing
 from cloud.store.migrate import all_tables
-from cloud.store.tables import devices, events, frames, health, metadata, queries, quarantine, streams
+from cloud.store.tables import devices, events, frames, health, metadata, quarantine, queries, streams
 from contract import wire
 
 START_MS = 1_767_225_600_000  # 2026-01-01: the scenario's moment 0 by the cloud's clock

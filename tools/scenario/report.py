@@ -11,9 +11,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tools.scenario import charts
+from tools.scenario.checks import DAY_MS
 from tools.scenario.results import STATES, Alert, Result, as_json
 from tools.scenario.run import Outcome
-from tools.scenario.schema import DAY_MS
 
 
 @dataclass(frozen=True)

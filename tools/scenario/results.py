@@ -8,7 +8,8 @@ from typing import Any
 from contract import policy as decisions
 from contract import wire
 from tools.scenario.board import CLOCK_START_MS, Run
-from tools.scenario.schema import DAY_MS, Group, Scenario
+from tools.scenario.checks import DAY_MS
+from tools.scenario.schema import Group, Scenario
 from tools.scenario.signals import Played
 
 STATES = ("active", "radio", "sleep", "flash")  # as device/ledger.py counts

@@ -56,9 +56,7 @@ def run(
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    results = {
-        policy.name: [found[policy.name, board] for _, board in scenario.boards] for policy in scenario.policies
-    }
+    results = {policy.name: [found[policy.name, board] for _, board in scenario.boards] for policy in scenario.policies}
     return Outcome(scenario, results, _cpu_s() - cpu_before, time.monotonic() - began, jobs)
 
 

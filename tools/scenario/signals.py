@@ -9,7 +9,8 @@ import numpy as np
 from contract.features import COUNT_LIMIT, Features
 from model_export import data, windows
 from model_export.errors import ModelError
-from tools.scenario.schema import Group, Injection, ScenarioError, Signal, WakeOn
+from tools.scenario.checks import ScenarioError
+from tools.scenario.schema import Group, Injection, Signal, WakeOn
 
 Counts = np.ndarray[Any, np.dtype[np.int32]]
 Values = np.ndarray[Any, np.dtype[np.float64]]

@@ -7,6 +7,7 @@ import gzip
 import json
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,6 @@ def read(path: Path) -> Trace:
         if not all(isinstance(value, int | float) for value in columns[name]):
             raise TraceError(f"{path}: column {name} must hold numbers only")
     moments = columns["at_ms"]
-    if any(later <= earlier for earlier, later in zip(moments, moments[1:], strict=False)):
+    if any(later <= earlier for earlier, later in pairwise(moments)):
         raise TraceError(f"{path}: at_ms must rise from wake to wake")
     return Trace(**head)

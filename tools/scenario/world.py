@@ -1,8 +1,9 @@
-"""What surrounds a simulated board and answers to its virtual time: battery, air, faults. Pure, and repeatable by seed."""
+"""What surrounds a simulated board in its virtual time: battery and air. Pure, and repeatable by seed."""
 
 import hashlib
 from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import pairwise
 
 from tools.scenario.schema import Battery, Fault, Group, Radio, Scenario
 
@@ -20,7 +21,7 @@ def interpolate(curve: Sequence[tuple[float, float]], x: float) -> float:
     """y at x of a curve whose x falls; beyond its ends it stays level."""
     if x >= curve[0][0]:
         return curve[0][1]
-    for (x0, y0), (x1, y1) in zip(curve, curve[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(curve):
         if x >= x1:
             return y1 + (y0 - y1) * (x - x1) / (x0 - x1)
     return curve[-1][1]
