@@ -53,7 +53,8 @@ class VirtualBoard(host.Board):
         """Count a call of the board, and hang at the one that the scenario chose."""
         VirtualBoard.steps += 1
         if VirtualBoard.steps == self.order["hangs_at"]:
-            world.pipe.ask(b"D", self.woke_ms, self.rtc)
+            world.pipe.tell(b"M", 0, self.rtc)
+            world.pipe.ask(b"D", self.woke_ms)
 
     def now_ms(self) -> int:
         self.step()
@@ -94,11 +95,14 @@ class VirtualBoard(host.Board):
 
 
 class Fifo(ReplaySensor):
-    """A sensor that keeps its last window of samples: what it gives depends on the time, not on who asked before."""
+    """A sensor that keeps its last window of samples: which they are depends on the time alone."""
 
-    def read_into(self, _first: int, window: object) -> None:
-        order = VirtualBoard.order
-        super().read_into(max(0, order["sample"] + 1 - len(window) // self._columns), window)
+    def take_into(self, first: int, elapsed_ms: object, window: object) -> int:
+        at_ms = VirtualBoard.order["at_ms"]
+        newest = at_ms // self.interval_ms
+        rows = len(window) // self._columns
+        super().take_into(max(0, newest + 1 - rows), None, window)
+        return rows if elapsed_ms is None else min(rows, newest - (at_ms - elapsed_ms) // self.interval_ms)
 
 
 class Notes:
@@ -200,6 +204,7 @@ def serve(program: object) -> None:
         notes.found = {}
         found = program()
         found["steps"] = VirtualBoard.steps
+        world.pipe.tell(b"M", 0, VirtualBoard.rtc)
         world.pipe.tell(b"S", clock.ms, json.dumps(found).encode())
 
 

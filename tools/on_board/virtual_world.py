@@ -6,8 +6,8 @@ something moves it to when that arrived. So a run depends neither on the speed o
 
 A message on the pipes, both ways: `<BqI`, one letter, a time in ms of the board's clock or another number, the length
 of what follows. Up: A associate (answer: ms it took, negative for a failure), C connect (ms, -1 refused, -2 silence), X
-bytes sent (answer: when the peer closes, -1 never, and segments, each `<qI` arrival and length), E connection over, D
-this board has hung, S asleep, R ready. Down: W wakes it.
+bytes sent (answer: when the peer closes, -1 never, and segments, each `<qI` arrival and length), E connection over, M
+RTC memory, then D this board has hung or S asleep, R ready. Down: W wakes it.
 """
 
 import errno

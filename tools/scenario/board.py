@@ -31,6 +31,7 @@ WATCHDOG_MS = 60_000
 _PROGRAM = Path(__file__).parents[1] / "on_board" / "virtual_board.py"
 _READY_DEADLINE_S = 30.0
 _LOG_TAIL = 2000
+RESTART_AFTER = 5000
 _CALLS = 20
 _MOMENTARY = ("power-cut", "hang")
 
@@ -39,7 +40,12 @@ class BoardEnded(Exception):
     """The board's program ended; `log` is the end of what it printed."""
 
     def __init__(self, board: str, log: str) -> None:
-        super().__init__(f"the program of board {board} ended instead of sleeping. Its log ends:\n{log}")
+        super().__init__(board, log)  # both, so that it survives the way between processes
+        self.board = board
+        self.log = log
+
+    def __str__(self) -> str:
+        return f"the program of board {self.board} ended instead of sleeping. Its log ends:\n{self.log}"
 
 
 class Wake(NamedTuple):
@@ -154,14 +160,25 @@ def make_folder(folder: Path, group: Group, board: str, policy: Policy, played: 
     (flash / RECORDING_NAME).write_bytes(recording_bytes(channels_of(group.schema), group.sample_ms, played.counts))
 
 
-def run(scenario: Scenario, policy: Policy, group: Group, board: str, played: Played, folder: Path) -> Run:
-    """One board from power-on to the end of the scenario, or of its battery. Raises BoardEnded."""
+def run(
+    scenario: Scenario,
+    policy: Policy,
+    group: Group,
+    board: str,
+    played: Played,
+    folder: Path,
+    restart_after: int = RESTART_AFTER,
+) -> Run:
+    """One board from power-on to the end of the scenario, or of its battery. Raises BoardEnded.
+
+    restart_after: wakes after which the board's process makes place for a new one, which changes no result.
+    """
     make_folder(folder, group, board, policy, played)
     cloud = Cloud(folder, board, group.name)
     try:
         timeline = _Timeline(scenario, policy, group, board, played, cloud)
         with _running(folder, policy.uplink) as held:
-            timeline.run(held, folder)
+            timeline.run(held, folder, restart_after)
         found = timeline.found
         found.stored = cloud.stored()
         found.json_lines, found.json_again = cloud.json_lines()
@@ -194,8 +211,9 @@ class _Timeline:
         self._cause = wire.WAKE_COLD
         self._wakes = 0
         self._steps = 40
+        self._rtc = b""
 
-    def run(self, held: list[_Process], folder: Path) -> None:
+    def run(self, held: list[_Process], folder: Path, restart_after: int) -> None:
         found = self.found
         found.rates = held[0].rates
         while (at_ms := self._next_wake()) < self._scenario.duration_ms:
@@ -203,10 +221,9 @@ class _Timeline:
                 found.died_ms = at_ms
                 break
             crashed = self._wake(held[0], at_ms)
-            if crashed is not None:
-                fault, rtc = crashed
+            if crashed or self._wakes % restart_after == 0:
                 held[0].end()
-                held[0] = _Process(folder, self._policy.uplink, b"" if fault.kind == "power-cut" else rtc)
+                held[0] = _Process(folder, self._policy.uplink, self._rtc)
         found.left = self._cell.left
         if found.died_ms is None and self._sleep:
             self._call_in(held[0])
@@ -240,8 +257,8 @@ class _Timeline:
             self._cause = wire.WAKE_ULP
         return due_ms + self._group.boot_ms
 
-    def _wake(self, process: _Process, at_ms: int) -> tuple[Fault, bytes] | None:
-        """One wake at at_ms; the fault that ended it, with the RTC memory it left, or None when it slept."""
+    def _wake(self, process: _Process, at_ms: int) -> bool:
+        """One wake at at_ms; True when a fault ended it, which its process does not outlive."""
         calling = self._cause == wire.WAKE_PIN
         fault = self._faults[0] if self._faults and self._faults[0].from_ms <= at_ms and not calling else None
         board = self.found.board
@@ -261,7 +278,7 @@ class _Timeline:
                 "cpu_ms": self._group.cpu_ms,
                 "naive_batch": self._policy.batch if self._cause != wire.WAKE_PIN else 1,
             },
-            "sample": at_ms // self._group.sample_ms,
+            "at_ms": at_ms,
             "hangs_at": steps if fault else 0,
         }
         self._wakes += 1
@@ -273,11 +290,13 @@ class _Timeline:
             match letter:
                 case b"S":
                     self._asleep(at_ms, now_ms, clock_ms, battery_mv, rssi, json.loads(body))
-                    return None
+                    return False
+                case b"M":
+                    self._rtc = body
                 case b"D":
                     assert fault is not None
                     self._crash(fault, at_ms, clock_ms)
-                    return fault, body
+                    return True
                 case b"A":
                     process.tell(self._air.associate_ms(now_ms, body == b"1"))
                 case b"C":
@@ -311,6 +330,7 @@ class _Timeline:
         self._session.end(at_ms)
         if fault.kind == "power-cut":
             self._sleep = {}
+            self._rtc = b""
             self._power_ms = at_ms + 1000
             return
         spent_uj = WATCHDOG_MS * self.found.rates[0] / 1000

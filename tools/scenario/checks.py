@@ -1,4 +1,4 @@
-"""Checks of single keys of a scenario file: each takes what TOML gave and the name of the key, and says what to write."""
+"""Checks of single keys of a scenario file: each takes what TOML gave and the key, and says what to write instead."""
 
 import re
 from collections.abc import Callable
