@@ -152,6 +152,7 @@ class Query(msgspec.Struct, array_like=True, frozen=True, tag=4):
     model: Digest8
     features: Annotated[bytes, Meta(min_length=0, max_length=512)]
     reason: U8 = 0
+    route: U8 = 2
 
     def __post_init__(self) -> None:
         if len(self.features) % 4:
@@ -178,6 +179,7 @@ class Health(msgspec.Struct, array_like=True, frozen=True, tag=5):
     scores: Annotated[tuple[U32, ...], Meta(min_length=0, max_length=32)]
     resets: U32 = 0
     next_contact_ms: U48 = 0  # ms
+    routes: Annotated[tuple[U32, ...], Meta(min_length=0, max_length=16)] = ()
 
 
 class Update(msgspec.Struct, array_like=True, frozen=True, tag=6):

@@ -115,14 +115,15 @@ def query(
     model: "Buffer",
     features: "Sequence[int]",
     reason: int,
+    route: int,
 ) -> memoryview:
     """QUERY: asks a higher tier about `features`, int32 (n_features,)."""
-    packer = _begin(buf, wire.QUERY, 9)
+    packer = _begin(buf, wire.QUERY, 10)
     _put_ints(packer, (epoch, seq, t_ms, deadline_ms))
     _put_score(packer, score)
     packer.put_bin(model)
     _put_int32s(packer, features)
-    packer.put_int(reason)
+    _put_ints(packer, (reason, route))
     return packer.view()
 
 
@@ -145,15 +146,17 @@ def health(
     scores: "Sequence[int]",
     resets: int,
     next_contact_ms: int,
+    routes: "Sequence[int]",
 ) -> memoryview:
     """HEALTH: counters over a period. `energy_uj`, `radio` and `drops` have 4, 5 and 5 entries."""
-    packer = _begin(buf, wire.HEALTH, 18)
+    packer = _begin(buf, wire.HEALTH, 19)
     _put_ints(packer, (epoch, seq, t_ms, period_ms, wakes, battery_mv, rssi, free_heap, free_flash, awake_ms))
     for counters in (energy_uj, radio, drops):
         _put_int_array(packer, counters)
     packer.put(errors)
     _put_int_array(packer, scores)
     _put_ints(packer, (resets, next_contact_ms))
+    _put_int_array(packer, routes)
     return packer.view()
 
 

@@ -42,6 +42,8 @@ KEYS = {
     "threshold_milli": (INT, -1_000_000, 1_000_000, 0, BOARD),  # added to the model's threshold, in thousandths
     "deadline_ms": (INT, 0, _DAY_MS, 0, CLOUD),  # for how long the answer to a QUERY is of use, 0 for ever
     "sensitive": (FLAG, False, True, False, GREATEST),  # features never leave the board
+    "fog": (FLAG, False, True, False, BOARD),  # a fog tier answers on its broker, as whoever set the board up knows
+    "upload": (INT, 0, 2, 0, CLOUD),  # of each window: policy.UPLOAD_*
 }
 
 # How two documents relate

@@ -270,6 +270,7 @@ UPLINK = (
             Field("model", DIGEST8, "artifact that scored; zeros: the built-in one"),
             Field("features", Bytes(0, 4 * wire.MAX_FEATURES, 4), "feature vector, int32 little-endian"),
             Field("reason", U8, "why it asks (WHY_*)", default=0),
+            Field("route", U8, "who is asked first (ROUTE_*); ROUTE_DEFER: it could wait", default=wire.ROUTE_CLOUD),
         ),
     ),
     Message(
@@ -300,6 +301,7 @@ UPLINK = (
             Field("scores", Items(U32, 0, 32), "histogram of scores"),
             Field("resets", U32, "resets that nobody asked for", default=0),
             Field("next_contact_ms", U48, "next session at the latest, from t_ms; 0: not said", "ms", 0),
+            Field("routes", Items(U32, 0, 16), "what became of the windows (OUTCOME_*)", default=()),
         ),
     ),
     Message(

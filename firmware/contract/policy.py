@@ -5,20 +5,6 @@ All state goes in and comes out as plain integers, so that it lives in RTC memor
 board, the simulator and the replay of a recorded trace, and PROTOCOL.md does not depend on them.
 """
 
-from contract.wire import (
-    ROUTE_CLOUD,
-    ROUTE_DEFER,
-    ROUTE_DEVICE,
-    ROUTE_DROP,
-    WHY_BATTERY,
-    WHY_BREAKER,
-    WHY_CLEAR,
-    WHY_DEADLINE,
-    WHY_LINK,
-    WHY_MARGIN,
-    WHY_SENSITIVE,
-)
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import MutableSequence, Sequence
@@ -47,69 +33,6 @@ def battery_band(battery_mv: int, band: int) -> int:
     while band < BAND_FULL and battery_mv >= _LOWER_BOUND_MV[band + 1] + _HYSTERESIS_MV:
         band += 1
     return band
-
-
-# Routing. The facts about one sample, as bits; the first row whose facts are all there decides.
-FACT_CLEAR = 1  # the score is further from the threshold than the margin: the board is sure
-FACT_SENSITIVE = 2  # features of this board may not leave it
-FACT_LATE = 4  # there is a deadline, and no answer would come in time
-FACT_EMPTY = 8  # battery empty
-FACT_LOW = 16  # battery low
-FACT_DEAR = 32  # a session costs much radio time now
-FACT_BREAKER = 64  # sessions are not tried at present
-FACT_DEADLINE = 128  # an answer is of use for a limited time only
-
-DEAR_SESSION_MS = 5000  # radio time that makes a question wait for the next scheduled session
-
-ROUTES = (
-    (FACT_CLEAR, ROUTE_DEVICE, WHY_CLEAR),
-    (FACT_SENSITIVE, ROUTE_DEVICE, WHY_SENSITIVE),
-    (FACT_BREAKER | FACT_DEADLINE, ROUTE_DROP, WHY_BREAKER),
-    (FACT_LATE, ROUTE_DROP, WHY_DEADLINE),
-    (FACT_EMPTY, ROUTE_DROP, WHY_BATTERY),
-    (FACT_LOW | FACT_DEADLINE, ROUTE_DROP, WHY_BATTERY),
-    (FACT_BREAKER, ROUTE_DEFER, WHY_BREAKER),
-    (FACT_LOW, ROUTE_DEFER, WHY_BATTERY),
-    (FACT_DEAR, ROUTE_DEFER, WHY_LINK),
-    (0, ROUTE_CLOUD, WHY_MARGIN),
-)
-
-
-def route(
-    score: float,
-    threshold: float,
-    margin: float,
-    sensitive: bool,
-    deadline_ms: int,
-    band: int,
-    session_ms: int,
-    breaker_open: bool,
-) -> "tuple[int, int]":
-    """Who decides on a sample, and why: (ROUTE_*, WHY_*).
-
-    `deadline_ms`: for how long an answer is of use, 0 for ever. `session_ms`: what a session takes at present.
-    DEVICE: the board's verdict is final. CLOUD: ask in a session now. DEFER: ask in the next scheduled session. DROP:
-    do not ask, the board's verdict stands although it is not sure; the reason says what stood in the way.
-    """
-    facts = (
-        (FACT_CLEAR if abs(score - threshold) > margin else 0)
-        | (FACT_SENSITIVE if sensitive else 0)
-        | (FACT_LATE if 0 < deadline_ms < session_ms else 0)
-        | (FACT_EMPTY if band == BAND_EMPTY else 0)
-        | (FACT_LOW if band == BAND_LOW else 0)
-        | (FACT_DEAR if session_ms > DEAR_SESSION_MS else 0)
-        | (FACT_BREAKER if breaker_open else 0)
-        | (FACT_DEADLINE if deadline_ms else 0)
-    )
-    return route_by_facts(facts)
-
-
-def route_by_facts(facts: int) -> "tuple[int, int]":
-    """The decision of the first row of ROUTES whose facts are all among `facts`."""
-    for needed, decision, why in ROUTES:
-        if facts & needed == needed:
-            return decision, why
-    raise AssertionError("the last row of ROUTES needs nothing")
 
 
 # Sync. What each battery band allows: how much longer scheduled sessions wait, how full the ring gets before a session
@@ -158,6 +81,24 @@ def next_sync_ms(now_ms: int, interval_ms: int, band: int, jitter: int) -> int:
 def frames_per_session(band: int, link_quality: int) -> int:
     """How many frames to send at most, by battery band and link quality (0 to 255, share of sessions that worked)."""
     return max(_FEWEST_FRAMES, BANDS[band][2] * link_quality // 255)
+
+
+# Selective upload: what is recorded of a window as READINGS. Features go with EVENT and QUERY in any case.
+UPLOAD_ALL = 0  # every sample
+UPLOAD_EVENTS = 1  # one row with the mean of each channel; every sample around an event, and on request
+UPLOAD_ASKED = 2  # one row with the mean of each channel; every sample on request
+UPLOAD_NAMES = ("all", "around events", "on request")
+AROUND_EVENT = 2  # windows: that of the event and the one after
+MAX_RAW_WINDOWS = 60  # of one request
+
+
+def records_raw(upload: int, told: bool, raw_windows: int) -> "tuple[bool, int]":
+    """(whether this window is recorded sample by sample, how many after it are). `told`: it made an EVENT."""
+    if upload == UPLOAD_ALL:
+        return True, 0
+    if told and upload == UPLOAD_EVENTS:
+        raw_windows = max(raw_windows, AROUND_EVENT)
+    return raw_windows > 0, max(0, raw_windows - 1)
 
 
 # Backoff and circuit breaker. Failures in a row make the board wait longer each time; from the third on the breaker is

@@ -110,6 +110,13 @@ WHY_NAMES = (
     "no model",
 )
 
+# What became of the windows of a HEALTH period, in the order of HEALTH.routes: the first five are the ROUTE_* that came
+# true, of each window one of the first six.
+OUTCOME_UNANSWERED = 5  # fog or cloud was asked, and said nothing usable in time
+OUTCOME_STRAY = 6  # answers that nobody waited for: late, twice, or to another question
+OUTCOME_FALLBACK = 7  # windows on which the previous model or SAFE had the last word
+OUTCOME_NAMES = ROUTE_NAMES + ("unanswered", "stray answers", "fallback")
+
 # What a higher tier answered to a QUERY
 VERDICT_NORMAL = 0
 VERDICT_ANOMALY = 1

@@ -15,17 +15,12 @@ from contract.wire import (
     FAULT_CLOCK,
     FAULT_RTC,
     READINGS,
-    ROUTE_CLOUD,
-    ROUTE_DEFER,
     ROUTE_DEVICE,
     STREAMS,
     WAKE_COLD,
     WHY_CLEAR,
-    WHY_NO_MODEL,
 )
 from device import clock, rtc_layout, rtc_state, wakes
-from device.alarm import NOTHING, alarm_after
-from device.detector import SafeModel
 from device.sampler import Sampler
 
 _SAFE_MODE_RESETS = const(4)  # resets in a row after which only syncing and updating are tried
@@ -43,6 +38,9 @@ class Parts:
         self.cause = WAKE_COLD
         self.path = wakes.Path(WAKE_COLD)  # what this wake does, see wakes.py
         self.sampled = False  # a window was taken in this wake
+        self.window = None  # (verdict, features) of this wake's window until it is settled, see verdict.py
+        self.answer = None  # what a higher tier said of it
+        self.told = False  # this wake made an EVENT
         self.urgent = False  # a question waits that is of use only now
         self.more = False  # the last session left records behind
         self.radio_ms = 0  # with the radio on in this wake
@@ -55,22 +53,13 @@ class Parts:
         return (offset_ms + self.journal.now_ms()) // 1000 if offset_ms else 0
 
 
-class Verdict:
-    """What the board makes of one window; route ROUTE_*, reason WHY_*."""
-
-    def __init__(self, score: float, threshold: float, route: int, reason: int) -> None:
-        self.score = score
-        self.threshold = threshold
-        self.route = route
-        self.reason = reason
-
-
 def run(parts: Parts) -> None:
     """One wake, from the first line to deep sleep; never returns.
 
     A step that fails is counted and ends its part of the story: without a reading the board still syncs, without a
     session it still sleeps, and whatever happened it wakes again.
     """
+    postponed = None
     try:
         wake(parts)
         if update_model(parts):
@@ -81,16 +70,26 @@ def run(parts: Parts) -> None:
         elif may_sample(parts):
             sampler = sample(parts)
             features = compute_features(parts, sampler)
-            verdict = score(parts, detector, features)
-            record_verdict(parts, detector, features, verdict)
-            buffer(parts, sampler)
+            record_verdict(parts, features, score(parts, detector, features))
+            if parts.window is None or parts.config["upload"] == policy.UPLOAD_ALL:
+                buffer(parts, sampler)
+            else:  # how its window is recorded hangs on the answer
+                postponed = sampler
     except Exception as error:  # noqa: BLE001 - whatever it is, a board that does not sleep is dead in a day
         parts.clean = False
         parts.health.fault(error)
     try:
         why = sync_reason(parts)
         if why != policy.SYNC_NONE:
+            detector = sampler = None  # what has done its work makes room for the session
+            parts.updater.unload()
             parts.hold_session(parts)
+        if parts.window is not None:
+            _verdict().settle(parts)
+        if postponed is not None:
+            buffer(parts, postponed)
+        elif parts.journal.waiting:
+            parts.journal.keep()
     except Exception as error:  # noqa: BLE001 - as above
         parts.health.fault(error)
     sleep(parts, next_wake_ms(parts))
@@ -120,7 +119,7 @@ def wake(parts: Parts) -> None:
         state.resets = min(state.resets + 1, 0xFFFF)
         state.boot_loops = min(state.boot_loops + 1, 255)
         if state.boot_loops == _SAFE_MODE_RESETS:
-            parts.journal.event(EVENT_BOOT_LOOP, Verdict(0.0, 0.0, ROUTE_DEVICE, WHY_CLEAR), bytes(8), ())
+            parts.journal.event(EVENT_BOOT_LOOP, _verdict().Verdict(0.0, 0.0, ROUTE_DEVICE, WHY_CLEAR), bytes(8), ())
         parts.journal.keep()  # should this wake end like the one before, it counts
     if path.sync == wakes.SYNC_NOW:
         state.next_sync_ms = board.now_ms()
@@ -148,14 +147,7 @@ def choose_detector(parts: Parts) -> object:
     detector = updater.load(not parts.path.announced)
     if switched or updater.model is not before:
         parts.state.hello_ms = 0  # the cloud does not know yet
-    return detector or safe_model(parts)
-
-
-def safe_model(parts: Parts) -> SafeModel:
-    """The model of last resort, from the limits in config.json."""
-    names = parts.features.names
-    limits = [(names.index(name), low, high) for name, (low, high) in parts.config.limits.items() if name in names]
-    return SafeModel(parts.features.n_features, limits)
+    return detector or _verdict().safe_model(parts)
 
 
 def may_sample(parts: Parts) -> bool:
@@ -179,7 +171,8 @@ def sample(parts: Parts) -> Sampler:
     state = parts.state
     sampler = parts.open_sampler()
     # The number of a sample is its row's sequence number, or goes by wakes where rows are not recorded.
-    first = state.wakes * sampler.rows if parts.config["sensitive"] else state.next_seq[_RANK]
+    recorded = parts.config["upload"] == policy.UPLOAD_ALL and not parts.config["sensitive"]
+    first = state.next_seq[_RANK] if recorded else state.wakes * sampler.rows
     woke_ms = parts.board.woke_ms - state.began_ms
     elapsed_ms = woke_ms - state.last_t_ms if state.last_t_ms else None
     sampler.take(first, elapsed_ms, woke_ms, parts.journal.now_ms)
@@ -194,54 +187,33 @@ def compute_features(parts: Parts, sampler: Sampler) -> array:
     return features
 
 
-def score(parts: Parts, detector: object, features: array) -> Verdict:
-    """Score the window and decide who has the last word on it."""
-    state, config = parts.state, parts.config
-    try:
-        value = detector.score(features)
-    except Exception as error:  # noqa: BLE001 - a model's code may raise anything
-        parts.clean = False
-        parts.health.fault(error)
-        detector = safe_model(parts)
-        value = detector.score(features)
-    threshold = detector.threshold + config["threshold_milli"] / 1000
-    parts.health.score(value, threshold)
-    if isinstance(detector, SafeModel):
-        return Verdict(value, threshold, ROUTE_DEVICE, WHY_NO_MODEL)
-    route, reason = policy.route(
-        value,
-        threshold,
-        detector.margin,
-        config["sensitive"],
-        config["deadline_ms"],
-        state.battery_band,
-        state.link_session_ms,
-        state.breaker_state != policy.BREAKER_CLOSED,
-    )
-    return Verdict(value, threshold, route, reason)
+def score(parts: Parts, detector: object, features: array) -> object:
+    """Score the window and decide who has the last word on it: a verdict.Verdict."""
+    return _verdict().score(parts, detector, features)
 
 
-def record_verdict(parts: Parts, detector: object, features: array, verdict: Verdict) -> None:
-    """Make an EVENT where an anomaly begins, lasts or ends, a QUERY where a higher tier is to be asked."""
-    told = () if parts.config["sensitive"] else features
-    sha8 = bytes(8) if verdict.reason == WHY_NO_MODEL else detector.sha8
-    parts.state.alarm, kind = alarm_after(parts.state.alarm, verdict.score > verdict.threshold)
-    if kind != NOTHING:
-        parts.journal.event(kind, verdict, sha8, told)
-    if verdict.route in (ROUTE_CLOUD, ROUTE_DEFER):
-        parts.journal.query(parts.config["deadline_ms"], verdict, sha8, told)
-        parts.urgent = verdict.route == ROUTE_CLOUD
+def record_verdict(parts: Parts, features: array, verdict: object) -> None:
+    """Ask a higher tier, or tell what follows from the verdict; settled in this wake at the latest."""
+    _verdict().record_verdict(parts, features, verdict)
+
+
+def _verdict() -> object:
+    """The module that judges, imported by wakes that do: update_model() needs the room."""
+    from device import verdict
+
+    return verdict
 
 
 def buffer(parts: Parts, sampler: Sampler) -> None:
     """Put the rows into RTC memory, and what was noted onto flash."""
     state, config = parts.state, parts.config
     if not config["sensitive"]:
+        raw, state.raw_windows = policy.records_raw(config["upload"], parts.told, state.raw_windows)
         reported = list(state.last_values)
         dead_bands = list(config["deadband"])
         dead_bands += [0] * (sampler.channels - len(dead_bands))
-        for index in range(sampler.rows - sampler.fresh, sampler.rows):
-            row = sampler.row(index)
+        for index in range(sampler.rows - sampler.fresh, sampler.rows) if raw else (-1,):
+            row = sampler.row(index) if raw else sampler.mean_row()
             policy.hold_back(row, reported, state.quiet_rows, dead_bands, config["heartbeat_rows"])
             if state.push_row(sampler.times_ms[index], row):
                 parts.journal.drain_ring()

@@ -91,6 +91,11 @@ class SafeModel:
         self.n_features = n_features
         self._limits = limits
 
+    @property
+    def has_limits(self) -> bool:
+        """False when nothing can ever be anomalous."""
+        return len(self._limits) > 0
+
     def score(self, features: "array") -> float:
         """The largest excess; features: array('i')."""
         worst = 0.0

@@ -19,9 +19,9 @@ class Health:
         self._state = state
         self._log = log
 
-    def fault(self, error: Exception) -> None:
-        """Count an exception under its FAULT_* class, and print it where config.json asks for that."""
-        self.count(fault_of(error))
+    def fault(self, error: Exception, fault: int | None = None) -> None:
+        """Count an exception under `fault`, else its own FAULT_* class; print it where config.json asks for that."""
+        self.count(fault_of(error) if fault is None else fault)
         if self._log:
             sys.print_exception(error)
 
@@ -40,6 +40,11 @@ class Health:
         bin_number = 8 + int(max(-8.0, min(7.0, place if place >= 0 or place == int(place) else place - 1)))
         scores = self._state.scores
         scores[bin_number] = min(scores[bin_number] + 1, _MAX_U16)
+
+    def outcome(self, outcome: int) -> None:
+        """Count what became of a window, OUTCOME_*."""
+        routes = self._state.routes
+        routes[outcome] = min(routes[outcome] + 1, _MAX_U16)
 
     def session(self, link: object) -> None:
         """Add the session of this wake, as its Link counted it."""
@@ -83,6 +88,7 @@ class Health:
             state.scores,
             state.resets,
             next_contact_ms,
+            state.routes,
         )
         state.health_ms = now_ms
         state.health_wakes = state.awake_ms = 0
@@ -90,4 +96,4 @@ class Health:
         state.energy_uj = [0] * len(state.energy_uj)
         state.faults = [0] * len(state.faults)
         state.scores = [0] * _BINS
-        state.reported_drops = list(dropped)
+        state.routes = [0] * len(state.routes)

@@ -51,12 +51,27 @@ class Journal:
         self._note(EVENT, seq, t_ms, frame)
 
     def query(self, deadline_ms: int, verdict: object, sha8: bytes, features: object) -> None:
-        """Note a QUERY; it is of no use after deadline_ms (0: for ever) and then given up."""
+        """Note a QUERY, the question that is open from now on.
+
+        It is of no use after deadline_ms (0: for ever) and then given up.
+        """
+        state = self._state
         t_ms, seq = self._identity(QUERY)
         frame = frames.query(
-            self.buffer, self._state.epoch, seq, t_ms, deadline_ms, verdict.score, sha8, features, verdict.reason
+            self.buffer,
+            state.epoch,
+            seq,
+            t_ms,
+            deadline_ms,
+            verdict.score,
+            sha8,
+            features,
+            verdict.reason,
+            verdict.route,
         )
         self._note(QUERY, seq, t_ms, frame, deadline_ms)
+        state.asked = seq + 1
+        state.asked_until_s = (t_ms + deadline_ms + 999) // 1000 if deadline_ms else 0
 
     def health(self, *fields: object) -> None:
         """Note a HEALTH record; fields: those of frames.health from period_ms on."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 RTC_BYTES = const(2048)
-LAYOUT = const(2)
+LAYOUT = const(3)
 MAGIC = b"EWRT"
 CRC_FROM = const(8)  # the CRC covers everything from here on
 RING_AT = const(480)  # header and spare bytes end, sealed frames begin
@@ -61,7 +61,8 @@ FIELDS = (
     ("radio_ms", 184, "I"),  # time with the radio on
     ("tx_bytes", 188, "I"),  # bytes sent
     ("rx_bytes", 192, "I"),  # bytes received
-    ("reported_drops", 196, "5I"),  # the outbox's drop counts at the last HEALTH record
+    ("routes", 196, "8H"),  # windows by wire.OUTCOME_*
+    ("asked", 212, "I"),  # the question that is open: seq + 1 of its QUERY in this epoch, 0: none
     ("faults", 216, "16H"),  # faults by wire.FAULT_* class
     ("scores", 248, "16H"),  # histogram of scores
     # Readings
@@ -83,6 +84,10 @@ FIELDS = (
     # The line that wakes the board
     ("wake_line", 467, "B"),  # how it was armed, plus 4 for each quick wake by it, see wakes.py
     ("line_holds", 468, "B"),  # times it was active as the board went to sleep, since the last HEALTH record
+    # Routing
+    ("verdicts", 469, "B"),  # the last eight as bits, see routing.remember()
+    ("asked_until_s", 470, "I"),  # age of the epoch up to which the open question is open, 0: for ever
+    ("raw_windows", 474, "B"),  # windows still to be recorded sample by sample, see policy.UPLOAD_*
 )
 
 

@@ -1,6 +1,6 @@
 """Older layouts of RTC memory, read into the present one. Imported at the first wake after a firmware update only."""
 
-from device.rtc_layout import unpack
+from device.rtc_layout import FIELDS, unpack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,6 +51,9 @@ FIELDS_1 = (
 )
 
 
+# Layout 2 had the outbox's drop counts in the place of `routes` and `asked`.
+_NEW_IN_3 = (("routes", [0] * 8), ("asked", 0))
+
 _GONE = ("backoff_level", "trial_sha8", "trial_wakes", "trial_contacts", "trial_failures")
 
 
@@ -59,6 +62,10 @@ def migrate(buf: bytearray, layout: int) -> "Iterable[tuple] | None":
 
     What the older layout lacks keeps the value it has in fresh memory, 0.
     """
+    if layout == 2:
+        found = dict(unpack(FIELDS, buf))
+        found.update(_NEW_IN_3)
+        return found.items()
     if layout != 1:
         return None
     found = dict(unpack(FIELDS_1, buf))

@@ -36,6 +36,15 @@ class Sampler:
         for index in range(self.rows):
             self.times_ms[index] = last_ms - (self.rows - 1 - index) * sensor.interval_ms
 
+    def mean_row(self) -> list:
+        """The mean of each channel over the window, in counts rounded down, in a list that the next call overwrites."""
+        for channel in range(self.channels):
+            total = 0
+            for at in range(channel, len(self.window), self.channels):
+                total += self.window[at]
+            self._row[channel] = total // self.rows
+        return self._row
+
     def row(self, index: int) -> list:
         """The counts of sample `index` of the window, in a list that the next call overwrites."""
         at = index * self.channels

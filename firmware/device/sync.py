@@ -5,6 +5,8 @@
     HELLO when it is due                            CONNACK, SUBACK, retained ACK and WANT, queued DO
     records, most important first                   PUBACK each
                                                     ACK, after they are committed
+                                                    ANSWER, where a QUERY asks for one
+an EVENT that the answer makes                      PUBACK, ACK
     goodbye, DISCONNECT
 
 All of ours leaves in one flight, without waiting for answers in between, when the last session ended well. Otherwise
@@ -18,20 +20,23 @@ import time
 
 from micropython import const
 
-from contract import frames, policy
+from contract import frames, policy, routing
 from contract.downlink import parse_downlink
 from contract.wire import (
     ACK,
     ACK_NEED_KEY,
     ACK_SAY_HELLO,
+    ANSWER,
     BAD_CODE,
     CHUNK,
+    DO,
     FAULT_DOWNLINK,
     FAULT_TIMEOUT,
     KIND_ACK,
     KIND_DO,
     KIND_WANT,
     MAX_U32,
+    QUERY,
     READINGS,
     REASON_OK,
     REASON_OLD_STATEMENT,
@@ -41,12 +46,14 @@ from contract.wire import (
     WANT,
     WireError,
 )
+from device import verdict
 from device.errors import LinkError, fault_of
 from device.link import Link
 
 _DOWNLOAD_MS = const(45000)  # of a whole session that downloads; below the 60 s of the watchdog
 _FIRST_ACK_MS = const(2500)  # the retained ACK comes with the SUBACK; a new epoch's after one commit
 _ACK_MS = const(5000)  # the cloud commits in batches of a fraction of a second; silent for so long, it is down
+_QUEUED_MS = const(500)
 _CHUNK_MS = const(3000)
 _CHUNK_TRIES = const(3)
 _MAX_HELLOS = const(2)
@@ -54,7 +61,8 @@ _POLL_MS = const(1000)
 _DAY_MS = const(86400000)
 _HEALTH_MS = const(3600000)
 _RANK = STREAMS.index(READINGS)
-_EXPECTED = {KIND_ACK: (ACK,), KIND_WANT: (WANT,), KIND_DO: (CHUNK,)}
+_QUERY_RANK = STREAMS.index(QUERY)
+_EXPECTED = {KIND_ACK: (ACK,), KIND_WANT: (WANT,), KIND_DO: (CHUNK, ANSWER, DO)}
 
 
 def sync(parts: object, link: Link) -> None:
@@ -109,6 +117,7 @@ class _Talk:
         self._hellos = 0
         self._need_key = False
         self._chunk = False
+        self._answered = False
         link.on_message = self._take
 
     def run(self, look_first: bool) -> None:
@@ -127,8 +136,26 @@ class _Talk:
             self._listen(self._heard, _FIRST_ACK_MS)
         if not self._listen(self._covered, _ACK_MS):
             raise LinkError(FAULT_TIMEOUT, "no ACK for what was sent")
+        self._hear_answer()
         self._download()
         self._listen(lambda: False, parts.path.linger_ms)
+
+    def _hear_answer(self) -> None:
+        """Listen for what is said of the question this session asked, and send what the verdict leads to."""
+        parts, state = self._parts, self._state
+        if state.asked:
+            wait_ms = routing.answer_wait_ms(state.asked_until_s * 1000, parts.journal.now_ms())
+            if self._sent.get((state.epoch, _QUERY_RANK), 0) < state.asked:
+                wait_ms = min(wait_ms, _QUEUED_MS)  # asked earlier: what the broker kept for us comes first of all
+            self._listen(lambda: self._answered, wait_ms)
+        verdict.settle(parts)
+        if not parts.journal.waiting:
+            return
+        parts.journal.keep()
+        self._send_records()
+        self._link.settle()
+        if not self._listen(self._covered, _ACK_MS):
+            raise LinkError(FAULT_TIMEOUT, "no ACK for what the answer led to")
 
     def _heard(self) -> bool:
         """An ACK came in this session."""
@@ -310,6 +337,14 @@ class _Talk:
         self._parts.updater.on_chunk(sha8, offset, data, total, self._parts.now_s())
         self._chunk = True
 
+    def _take_answer(self, _retained: bool, epoch: int, seq: int, said: int, score: float, tier: int) -> None:
+        self._answered = verdict.take_answer(self._parts, epoch, seq, said, score, tier) or self._answered
+
+    def _take_do(self, _retained: bool, number: int, verb: str, args: list) -> None:
+        from device.commands import obey  # they are rare
+
+        obey(self._parts, number, verb, args)
+
     def _download(self) -> None:
         """Fetch the wanted model piece by piece while the session lasts."""
         parts = self._parts
@@ -326,7 +361,13 @@ class _Talk:
                 misses += 1
 
 
-_TAKERS = {ACK: _Talk._take_ack, WANT: _Talk._take_want, CHUNK: _Talk._take_chunk}
+_TAKERS = {
+    ACK: _Talk._take_ack,
+    WANT: _Talk._take_want,
+    CHUNK: _Talk._take_chunk,
+    ANSWER: _Talk._take_answer,
+    DO: _Talk._take_do,
+}
 
 
 def _step_breaker(parts: object, happening: int) -> None:

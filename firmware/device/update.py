@@ -134,6 +134,25 @@ class Updater:
         """True when the update goes no further without the cloud."""
         return self._record.state == UPDATE_DOWNLOAD or bool(self._slots.trial and not self._slots.contacted)
 
+    def unload(self) -> None:
+        """Let go of the active model's code until the next boot."""
+        if self._slots.active != slots.NONE:
+            detector.unload(self._slots, self._slots.active)
+
+    def previous(self) -> detector.Detector | None:
+        """The model before the active one, which this board ran, to give its opinion; None where there is none.
+
+        Its digest is taken again: nothing else looks at that slot between an update and the way back.
+        """
+        places = self._slots
+        model = places.models[places.previous] if places.previous != slots.NONE else None
+        if model is None or model.sequence < places.floor:  # the active model's publisher says it is dangerous
+            return None
+        try:
+            return detector.load(places, places.previous, model, self._policy.schema_hash, True)
+        except detector.DetectorError:
+            return None
+
     # Boot and sleep
 
     def start(self, slept: bool) -> None:

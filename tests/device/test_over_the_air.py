@@ -142,6 +142,7 @@ def test_a_board_that_is_not_sure_asks_and_does_not_wait_for_the_schedule(
         folder = boards.make(tmp_path / "pump-1", broker.port, settings=settings, **trusting(publisher))
         asked: list[int] = []
         async with TinyCloud(broker.port) as cloud, supervised([folder], SPEED) as [board]:
+            cloud.answers = lambda query: [w.Answer(query.epoch, query.seq, wire.VERDICT_UNKNOWN, 0.0)]
             await publish(cloud, 1, made(publisher, "1.0.0", 1, margin=1e6))
             for _ in range(15):
                 await board.run(wakes=1)

@@ -6,6 +6,7 @@ The real ingest is tried in tests/cloud and tests/system; this one exists to do 
 import asyncio
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -30,7 +31,8 @@ class TinyCloud:
 
     records: each record by its identity, readings row by row as (t_ms, values). order: identities in order of arrival.
     times_received: how often each identity came. hellos: HELLO messages by device. based: READINGS frames that came as
-    a difference. silent: receive nothing and say nothing. flags: ACK flags of the next ACK only.
+    a difference. silent: receive nothing and say nothing. flags: ACK flags of the next ACK only. answers: what it says
+    to a QUERY, message by message, as soon as one comes.
     """
 
     def __init__(self, port: int) -> None:
@@ -42,6 +44,7 @@ class TinyCloud:
         self.key_frames = 0
         self.silent = False
         self.flags = 0
+        self.answers: Callable[[w.Query], list[w.Answer]] = lambda _query: []
         self.artifacts: dict[bytes, bytes] = {}
         self.fetches = 0
         self._port = port
@@ -73,6 +76,10 @@ class TinyCloud:
         """Publish, retained, what the board shall be."""
         message = w.Want(version, config, model, local_version)  # pyright: ignore[reportArgumentType]
         await self._publish(device, wire.KIND_WANT, w.encode(message), retain=True)
+
+    async def do(self, device: str, message: w.Downlink) -> None:
+        """Send a command, or an answer."""
+        await self._publish(device, wire.KIND_DO, w.encode(message))
 
     async def forget_below(self, device: str, epoch: int, next_seqs: list[int]) -> None:
         """As after a restore from a backup: expect these sequence numbers, and say so."""
@@ -125,6 +132,9 @@ class TinyCloud:
                     self.flags |= wire.ACK_NEED_KEY
             case _:
                 self._take_record(device, _CODES[type(message)], message.epoch, message.seq, message)
+                if isinstance(message, w.Query):
+                    for answer in self.answers(message):
+                        await self.do(device, answer)
         await self.acknowledge(device)
 
     def _take_readings(self, device: str, message: w.Readings) -> bool:

@@ -156,4 +156,4 @@ def test_an_infinite_score_is_sent_as_the_greatest_and_one_that_is_no_number_not
         assert (sent > 0) == (score > 0)
         assert abs(sent) > 3.4e38
     refused(BAD_RANGE, frames.event, buf, 1, 2, 3, 1, float("nan"), 0.5, 0, 0, sha8, [])
-    refused(BAD_RANGE, frames.query, buf, 1, 2, 3, 1000, float("nan"), sha8, [], 0)
+    refused(BAD_RANGE, frames.query, buf, 1, 2, 3, 1000, float("nan"), sha8, [], 0, 2)

@@ -2,53 +2,26 @@
 
 from array import array
 
-from contract import policy, wire
+from contract import policy
 from contract.policy import BAND_EMPTY, BAND_FAIR, BAND_FULL, BAND_LOW, JITTER_RANGE
 from tests.contract.suite.check import Random
 
-ROUTED = (
-    # score, threshold, margin, sensitive, deadline_ms, band, session_ms, breaker open: decision, why
-    ((0.9, 0.5, 0.1, False, 0, BAND_FULL, 800, False), (wire.ROUTE_DEVICE, wire.WHY_CLEAR)),
-    ((0.1, 0.5, 0.1, True, 10, BAND_EMPTY, 9000, True), (wire.ROUTE_DEVICE, wire.WHY_CLEAR)),
-    ((0.5, 0.5, 0.1, True, 0, BAND_FULL, 800, False), (wire.ROUTE_DEVICE, wire.WHY_SENSITIVE)),
-    ((0.5, 0.5, 0.1, False, 60000, BAND_FULL, 800, True), (wire.ROUTE_DROP, wire.WHY_BREAKER)),
-    ((0.5, 0.5, 0.1, False, 500, BAND_FULL, 800, False), (wire.ROUTE_DROP, wire.WHY_DEADLINE)),
-    ((0.5, 0.5, 0.1, False, 0, BAND_EMPTY, 800, False), (wire.ROUTE_DROP, wire.WHY_BATTERY)),
-    ((0.5, 0.5, 0.1, False, 60000, BAND_LOW, 800, False), (wire.ROUTE_DROP, wire.WHY_BATTERY)),
-    ((0.5, 0.5, 0.1, False, 0, BAND_FULL, 800, True), (wire.ROUTE_DEFER, wire.WHY_BREAKER)),
-    ((0.5, 0.5, 0.1, False, 0, BAND_LOW, 800, False), (wire.ROUTE_DEFER, wire.WHY_BATTERY)),
-    ((0.5, 0.5, 0.1, False, 0, BAND_FULL, 5001, False), (wire.ROUTE_DEFER, wire.WHY_LINK)),
-    ((0.45, 0.5, 0.1, False, 0, BAND_FAIR, 800, False), (wire.ROUTE_CLOUD, wire.WHY_MARGIN)),
-    ((0.5, 0.5, 0.1, False, 60000, BAND_FULL, 800, False), (wire.ROUTE_CLOUD, wire.WHY_MARGIN)),
+RECORDED = (
+    # upload, told, raw windows left: raw, left after it
+    ((policy.UPLOAD_ALL, False, 0), (True, 0)),
+    ((policy.UPLOAD_ALL, True, 5), (True, 0)),
+    ((policy.UPLOAD_EVENTS, False, 0), (False, 0)),
+    ((policy.UPLOAD_EVENTS, True, 0), (True, 1)),
+    ((policy.UPLOAD_EVENTS, False, 1), (True, 0)),
+    ((policy.UPLOAD_EVENTS, True, 9), (True, 8)),
+    ((policy.UPLOAD_ASKED, True, 0), (False, 0)),
+    ((policy.UPLOAD_ASKED, False, 3), (True, 2)),
 )
 
 
-def test_every_row_of_the_routing_table_is_reached_and_decides():
-    decisions = []
-    for arguments, expected in ROUTED:
-        assert policy.route(*arguments) == expected, arguments
-        decisions.append(expected)
-    for _, decision, why in policy.ROUTES:
-        assert (decision, why) in decisions, (decision, why)
-
-
-def test_a_sample_the_board_is_not_sure_of_never_leaves_a_sensitive_board():
-    for facts in range(256):
-        if facts & policy.FACT_SENSITIVE:
-            assert policy.route_by_facts(facts)[0] == wire.ROUTE_DEVICE, facts
-
-
-def test_a_deadline_never_passes_in_silence():
-    for facts in range(256):
-        decision, why = policy.route_by_facts(facts | policy.FACT_DEADLINE | policy.FACT_BREAKER)
-        assert decision in (wire.ROUTE_DEVICE, wire.ROUTE_DROP), facts
-        decision, why = policy.route_by_facts(facts | policy.FACT_LATE | policy.FACT_DEADLINE)
-        assert decision in (wire.ROUTE_DEVICE, wire.ROUTE_DROP), facts
-        assert why != wire.WHY_MARGIN, facts
-
-
-def test_a_score_that_is_not_a_number_is_not_taken_for_a_clear_one():
-    assert policy.route(float("nan"), 0.5, 0.1, False, 0, BAND_FULL, 800, False)[0] == wire.ROUTE_CLOUD
+def test_samples_are_recorded_when_the_upload_table_says_so():
+    for arguments, expected in RECORDED:
+        assert policy.records_raw(*arguments) == expected, arguments
 
 
 def test_battery_bands_have_bounds_with_hysteresis():

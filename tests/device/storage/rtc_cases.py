@@ -249,10 +249,25 @@ def an_older_layout_is_migrated():
     same(rows_of(after.seal()), numbered(rows))
 
 
+def the_layout_before_this_one_is_migrated():
+    fs = TornFiles()
+    board, state, rows = used(fs)
+    memory = bytearray(board.memory)
+    memory[8] = 2
+    struct.pack_into("<5I", memory, 196, 7, 0, 0, 0, 250)  # drop counts, where the routes are now
+    again = RtcState(Board(signed(memory)), fs)
+    same(again.load(), MIGRATED)
+    same((again.routes, again.asked), ([0] * 8, 0))
+    for name, _, _ in rtc_layout.FIELDS:
+        if name not in ("crc", "layout", "routes", "asked"):
+            same((name, getattr(again, name)), (name, getattr(state, name)))
+    same(rows_of(again.seal()), numbered(rows))
+
+
 def an_unknown_layout_is_rebuilt():
     fs = TornFiles()
     board, _, _ = used(fs)
-    for version in (0, 3, 255):
+    for version in (0, rtc_layout.LAYOUT + 1, 255):
         memory = bytearray(board.memory)
         memory[8] = version
         rebuilds(signed(memory), fs)
