@@ -27,6 +27,7 @@ COMMANDS = {
     "frames": (("cloud.cli:frames",), "Inspect and replay frames that ingest set aside."),
     "board": (("tools.board_cli:board",), "Flash and deploy to a board on a serial port."),
     "sim": (("tools.sim_cli:sim", "tools.scenario.cli:sim"), "Make and run simulated boards, for days if need be."),
+    "policy": (("tools.scenario.policy_cli:policy",), "Replay other policies over what boards recorded."),
     "demo": (("tools.demo.cli:demo",), "Five simulated boards, two outages, one model update."),
     "doctor": (("tools.doctor:doctor",), "Say what this machine lacks, and how to get it."),
 }

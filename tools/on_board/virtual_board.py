@@ -134,8 +134,8 @@ def spend_and_note(health: Health, *times: int) -> None:
     notes.found["energy"] = [after - was for after, was in zip(health._state.energy_uj, before)]
 
 
-def note_score(verdict: object, *_ignored: object) -> None:
-    notes.found["verdict"] = (verdict.score, verdict.threshold, verdict.route, verdict.reason)
+def note_score(verdict: object, _parts: object, detector: object, *_ignored: object) -> None:
+    notes.found["verdict"] = (verdict.score, verdict.threshold, verdict.route, verdict.reason, detector.margin)
 
 
 def note_sync(why: int, _parts: object) -> None:

@@ -50,7 +50,8 @@ class BoardEnded(Exception):
 
 class Wake(NamedTuple):
     """One wake. Times in ms of the scenario; energy_uj as the firmware's ledger charged it for this wake and the sleep
-    before; `found` is the rest of what the board noted (tools/on_board/virtual_board.py)."""
+    before; link_ms: what an association in this wake takes, negative for one that fails; reach: what a session then
+    meets, REACH_*; `found` is the rest of what the board noted (tools/on_board/virtual_board.py)."""
 
     at_ms: int
     cause: int
@@ -58,6 +59,8 @@ class Wake(NamedTuple):
     battery_mv: int
     rssi: int
     energy_uj: list[int]
+    link_ms: int
+    reach: int
     found: dict[str, Any]
 
 
@@ -320,7 +323,8 @@ class _Timeline:
         epoch: int = found["epoch" if edgewise else "boot"]
         self.found.epochs.setdefault(epoch, self._power_ms + (found.pop("began") if edgewise else 0))
         self.found.made[epoch] = found["made"] if edgewise else [found["made"]]
-        self.found.wakes.append(Wake(at_ms, self._cause, now_ms, battery_mv, rssi, energy_uj, found))
+        link_ms, reach = self._air.outlook(at_ms + self._group.cpu_ms)
+        self.found.wakes.append(Wake(at_ms, self._cause, now_ms, battery_mv, rssi, energy_uj, link_ms, reach, found))
         self._cause = wire.WAKE_TIMER
 
     def _crash(self, fault: Fault, at_ms: int, clock_ms: int) -> None:

@@ -137,7 +137,7 @@ def summarize(scenario: Scenario, group: Group, played: Played, run: Run) -> Res
             if found.get("sync"):
                 reasons[decisions.SYNC_NAMES[found["sync"]]] += 1
             if "verdict" in found:
-                _, _, route, why = found["verdict"]
+                _, _, route, why, _ = found["verdict"]
                 routes[f"{wire.ROUTE_NAMES[route]}: {wire.WHY_NAMES[why]}"] += 1
     alerts, false_alarms = (_alerts if edgewise else _arrivals)(group, played, run)
     return Result(

@@ -31,10 +31,15 @@ COLUMNS = (
     "threshold",
     "route",  # wire.ROUTE_*, -1: not scored
     "why",
+    "margin",
     "sync",  # policy.SYNC_*
     "session",  # 0 none, 1 it worked, -1 it failed
     "tx_bytes",
+    "rx_bytes",
+    "flash_bytes",
     "ring_bytes",  # held in RTC memory as the board went to sleep
+    "link_ms",  # what an association in this wake takes, negative for one that fails
+    "reach",  # what a session then meets, world.REACH_*
 )
 MAX_WAKES = 5_000_000
 
@@ -74,14 +79,14 @@ def write(path: Path, scenario: Scenario, policy: Policy, group: Group, run: Run
         known = before.get(found.get("epoch", 0), [0] * len(made))
         before[found.get("epoch", 0)] = made
         session = found.get("session", (0, 0, 0, 0))
-        awake_ms, radio_ms, slept_ms, _ = found["spent"]
-        score, threshold, route, why = found.get("verdict", (0.0, 0.0, -1, 0))
+        awake_ms, radio_ms, slept_ms, flash_bytes = found["spent"]
+        verdict = found.get("verdict", (0.0, 0.0, -1, 0, 0.0))
         row = (
             *(wake.at_ms, wake.cause, awake_ms, radio_ms, slept_ms, sum(wake.energy_uj), wake.battery_mv, wake.rssi),
-            *(made[-1] - known[-1], made[0] + made[1] - known[0] - known[1], score, threshold, route, why),
+            *(made[-1] - known[-1], made[0] + made[1] - known[0] - known[1], *verdict),
             found.get("sync", 0),
             0 if not session[0] else -1 if session[1] >= session[0] else 1,
-            *(session[2], found.get("ring", 0)),
+            *(session[2], session[3], flash_bytes, found.get("ring", 0), wake.link_ms, wake.reach),
         )
         for name, value in zip(COLUMNS, row, strict=True):
             columns[name].append(value)

@@ -10,6 +10,13 @@ from tools.scenario.schema import Battery, Fault, Group, Radio, Scenario
 UJ_PER_MAH = 3_600_000 * 3.7  # microjoule in a mAh of a lithium cell at its nominal voltage; the ledger's 3.3 V come
 # from a regulator, and what that wastes is not counted
 
+# How far a session gets
+REACH_CLOUD = 0
+REACH_NO_WIFI = 1
+REACH_REFUSED = 2  # the broker is down
+REACH_BREAKS = 3
+REACH_SILENT = 4  # ingest is down
+
 
 def draw(*key: object) -> float:
     """A number of 0 to 1 that depends on nothing but the key."""
@@ -90,6 +97,18 @@ class Air:
         if lossy:
             share = max(share, lossy.share)
         return draw(*self._seed, "loss", now_ms) < share
+
+    def outlook(self, now_ms: int) -> tuple[int, int]:
+        """(associate_ms, REACH_*) for a session that begins now with a cached lease, whether there is one or not."""
+        link_ms = self.associate_ms(now_ms, cached=True)
+        connect_ms = now_ms + abs(link_ms)
+        if link_ms < 0:
+            return link_ms, REACH_NO_WIFI
+        if self.lasting("broker-down", connect_ms):
+            return link_ms, REACH_REFUSED
+        if self.breaks(connect_ms):
+            return link_ms, REACH_BREAKS
+        return link_ms, REACH_SILENT if self.lasting("ingest-down", connect_ms) else REACH_CLOUD
 
     def one_way_ms(self, size: int) -> int:
         """For so many bytes to the other side."""
