@@ -23,7 +23,7 @@ NOT_RUN = {
     'edgewise evaluate --data "$EDGEWISE_DATA" --sensitivity': "takes a minute; test_evaluate.py runs its parts",
 }
 # Guides whose commands need those before them: tests/system/test_guides.py runs each from first to last.
-IN_ORDER = ("docs/firmware-in-ci.md", "docs/publish.md")
+IN_ORDER = ("docs/firmware-in-ci.md", "docs/publish.md", "docs/simulate.md")
 
 
 def page_id(path: Path) -> str:

@@ -36,6 +36,7 @@ from tools.scenario.checks import (
     whole,
 )
 
+BUNDLED = Path(__file__).parent / "bundled" / "policies"
 _BAND_PARTS = ("interval_factor", "ring_percent", "frames")
 
 
@@ -61,12 +62,16 @@ class Plan:
 DEFAULT = Plan("as recorded")
 
 
-def load(path: Path) -> list[Plan]:
-    """The policies of a file. Raises ScenarioError."""
+def load(source: str | Path) -> list[Plan]:
+    """The policies in a file, or in the bundled one of that name. Raises ScenarioError."""
+    path = Path(source)
+    if not path.suffix and (BUNDLED / f"{source}.toml").is_file():
+        path = BUNDLED / f"{source}.toml"
     try:
         given = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ScenarioError(f"{path}: {error.strerror}. Give a TOML file with [[policy]] tables") from None
+        names = ", ".join(sorted(file.stem for file in BUNDLED.glob("*.toml")))
+        raise ScenarioError(f"{path}: {error.strerror}. Give a TOML file, or one of these: {names}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ScenarioError(f"{path} is not TOML: {error}. docs/simulate.md shows one") from None
     return parse(given)

@@ -21,9 +21,9 @@ def policy() -> None:
 
 @policy.command("replay")
 @click.argument("traces", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--policies", type=click.Path(path_type=Path), help="TOML file with [[policy]] tables to compare with.")
+@click.option("--policies", help="TOML file with [[policy]] tables to compare with, or a bundled one (sync-intervals).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def replay_command(traces: tuple[Path, ...], policies: Path | None, as_json: bool) -> None:
+def replay_command(traces: tuple[Path, ...], policies: str | None, as_json: bool) -> None:
     """Replay TRACES, as `edgewise sim scenario` writes them: first as recorded, then under each policy of the file."""
     try:
         plans = [plan.DEFAULT, *(plan.load(policies) if policies else ())]

@@ -158,6 +158,13 @@ def test_a_policy_at_fault_is_refused_by_its_key(given: dict[str, Any], message:
     assert message in str(refused.value)
 
 
+def test_bundled_policies_are_sound_and_others_name_them(tmp_path: Path):
+    for file in plan.BUNDLED.glob("*.toml"):
+        assert plan.load(file.stem)
+    with pytest.raises(ScenarioError, match="or one of these: sync-intervals"):
+        plan.load(tmp_path / "none.toml")
+
+
 def test_a_policy_file_changes_the_numbers_it_names():
     (chosen,) = plan.parse({"policy": [{"name": "x", "open_after": 2, "bands": {"low": {"frames": 5}}}]})
     module = chosen.module()
