@@ -23,6 +23,7 @@ DEADLINE_S = 120
 # arch: (compiler, how to get it)
 COMPILERS = {
     "x64": ("gcc", "`apt-get install gcc make`"),
+    "x86": ("gcc", "`apt-get install gcc-multilib make`"),  # the 32-bit port of tools/frozen_port.py
     "rv32imc": (
         "riscv64-unknown-elf-gcc",
         "`apt-get install gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf make`",

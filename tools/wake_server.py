@@ -1,10 +1,13 @@
 """The process in which simulated boards wake: forks one child per wake, with the firmware already in memory.
 
     python -I -S tools/wake_server.py IMAGE MODULES
+    python -I -S tools/wake_server.py PROGRAM
 
 IMAGE is a ROM image (tools/rom.py), MODULES the folder that holds MicroPython's extension module. A child costs well
 under a millisecond, where starting the `micropython` command costs 15 to 20. The image is mapped as an ESP32 maps its
-flash: modules run from it in place, and the heap holds only what a board's heap would.
+flash: modules run from it in place, and the heap holds only what a board's heap would. PROGRAM is a MicroPython with
+the firmware frozen in (tools/frozen_port.py): started anew for each wake it takes half the time of the image, which has
+to be searched for modules and their names put into the heap.
 
 One JSON object per line. In: {"id", "folder", "heap"} begins a wake, {"kill": id} ends one with SIGKILL. Out: {"id",
 "status", "cpu_s"} when it has ended; status as of a shell, negative for a signal. Ends, and ends its children, at the
@@ -24,30 +27,51 @@ from typing import Any
 RunBoard = Callable[[str, str], int]
 
 LOG_NAME = "log.txt"
+START = "import main;main.main()"
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def main() -> None:
-    image, modules = sys.argv[1:3]
+    serve(run_program(sys.argv[1]) if len(sys.argv) == 2 else run_image(*sys.argv[1:]))
+
+
+def run_image(image: str, modules: str) -> RunBoard:
+    """How to run a wake in a forked copy of this process, from a ROM image that is mapped once."""
     sys.path.insert(0, modules)
     import micropython_module
 
     with open(image, "rb") as file:
         rom = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
     address = ctypes.addressof(ctypes.c_char.from_buffer(rom))
-    start = (
-        f"import uctypes,vfs,sys;vfs.mount(vfs.VfsRom(uctypes.bytearray_at({address},{len(rom)})),'/rom');"
-        "sys.path[:]=['/rom'];import main;main.main()"
-    )
 
     def run_board(folder: str, heap: str) -> int:
-        log = os.open(os.path.join(folder, LOG_NAME), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        for descriptor in (1, 2):
-            os.dup2(log, descriptor)
-        os.environ["EDGEWISE_BOARD_DIR"] = folder
+        settle(folder)
+        start = (  # here, so that this function holds on to `rom`
+            f"import uctypes,vfs,sys;vfs.mount(vfs.VfsRom(uctypes.bytearray_at({address},{len(rom)})),'/rom');"
+            f"sys.path[:]=['/rom'];{START}"
+        )
         return micropython_module.run_main(["micropython", "-X", "heapsize=" + heap, "-c", start])
 
-    serve(run_board)
+    return run_board
+
+
+def run_program(program: str) -> RunBoard:
+    """How to run a wake in a program that has the firmware in it."""
+
+    def run_board(folder: str, heap: str) -> int:
+        settle(folder)
+        start = "import sys;sys.path[:]=['.frozen'];" + START  # nothing is looked for in a folder first
+        os.execv(program, [program, "-X", "heapsize=" + heap, "-c", start])
+
+    return run_board
+
+
+def settle(folder: str) -> None:
+    """Make this process one of the board in `folder`: its log, and where it looks for its state."""
+    log = os.open(os.path.join(folder, LOG_NAME), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for descriptor in (1, 2):
+        os.dup2(log, descriptor)
+    os.environ["EDGEWISE_BOARD_DIR"] = folder
 
 
 def serve(run_board: RunBoard) -> None:

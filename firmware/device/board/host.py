@@ -128,6 +128,6 @@ class Board:
 def _read_json(name: str) -> dict:
     try:
         with open(_DIR + name) as file:
-            return json.load(file)
+            return json.loads(file.read())
     except OSError:
         return {}
