@@ -32,7 +32,7 @@ from cloud.errors import Conflict
 from cloud.rollouts.gates import BoardFacts, Finding, Status, judge, judge_installs
 from cloud.rollouts.plan import Plan, exposed_at, is_open
 
-_CANARY_PERIODS = 2
+CANARY_PERIODS = 2
 """How long sleeping canaries are waited for when the others have tried the candidate."""
 
 
@@ -173,7 +173,7 @@ def _advanced(plan: Plan, state: State, boards: Sequence[BoardFacts], now_ms: in
     if state.stage == Stage.CANARY:
         tried = sum(board.status in (Status.RUNNING, Status.FAILED) for board in exposed)
         # Sleepers get their time; after that the others are enough.
-        late = waited >= _CANARY_PERIODS and tried >= _needed(plan, exposed)
+        late = waited >= CANARY_PERIODS and tried >= needed(plan, len(exposed))
         if exposed and (tried == len(exposed) or late):
             return moved(state, Trigger.TRIED, now_ms, f"{tried} of {len(exposed)} canaries have tried it")
         lacking = f"{tried} of {len(exposed)} canaries have tried it"
@@ -222,14 +222,16 @@ def _lacking(plan: Plan, boards: Sequence[BoardFacts], periods: int) -> str:
     controls = [board for board in boards if board.status == Status.CONTROL]
     least = max(1, periods // 2)
     heard = sum(board.status == Status.RUNNING and board.reports >= least for board in exposed)
-    if heard < _needed(plan, exposed):
-        return f"{heard} of {len(exposed)} boards that run it have sent {least} reports, {_needed(plan, exposed)} must"
+    if heard < needed(plan, len(exposed)):
+        return (
+            f"{heard} of {len(exposed)} boards that run it have sent {least} reports, {needed(plan, len(exposed))} must"
+        )
     heard = sum(board.reports >= least for board in controls)
     if 2 * heard < len(controls):
         return f"{heard} of {len(controls)} boards to compare with have sent {least} reports, half must"
     return ""
 
 
-def _needed(plan: Plan, exposed: Sequence[BoardFacts]) -> int:
-    """Sleepers may be missing from a step, but most of it must have been seen: four boards of five."""
-    return max(1, min(plan.min_canaries, len(exposed)), (len(exposed) * 4 + 4) // 5)
+def needed(plan: Plan, exposed: int) -> int:
+    """Of so many boards, how many must have been heard: sleepers may be missing, but four boards of five may not."""
+    return max(1, min(plan.min_canaries, exposed), (exposed * 4 + 4) // 5)

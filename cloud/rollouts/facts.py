@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -14,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cloud.devices.presence import presence
 from cloud.devices.queries import named
 from cloud.models.tables import model_runs
+from cloud.rollouts.eta import Sleeper
 from cloud.rollouts.gates import COMPARED, BoardFacts, Status, Tally, typical
 from cloud.rollouts.tables import rollout_boards
 from cloud.store.tables import artifacts, devices, events, health, updates
@@ -36,6 +38,7 @@ class Member(Struct, frozen=True):
 
 
 class _Report(NamedTuple):
+    came_ms: int
     at_ms: int  # when its period ended, by the cloud's clock
     period_ms: int
     tallies: dict[str, Tally]
@@ -55,12 +58,12 @@ async def board_facts(
     candidate: Sequence[str],
     started_ms: int,
     now_ms: int,
-    *,
-    with_reports: bool,
+    reports_of_ms: int = 0,
 ) -> list[BoardFacts]:
     """Facts of each board of the cohort, in its order. `candidate`: the sha8 of the version's artifacts.
 
-    Reports are the costly part and are only read for a look at the gates.
+    Reports are the costly part and are only read for a look at the gates: `reports_of_ms` is the period of the plan
+    then, 0 otherwise.
     """
     facts: list[BoardFacts] = []
     for at in range(0, len(cohort), _CHUNK):
@@ -69,16 +72,17 @@ async def board_facts(
         there = await _devices(connection, names)
         steps = await _last_steps(connection, names, candidate)
         since = await _running_since(connection, names, candidate)
-        found = await _reports(connection, names, started_ms, now_ms) if with_reports else {}
+        found = await _reports(connection, names, started_ms, now_ms) if reports_of_ms else {}
         for member in part:
             row = there[member.device]
             status, reason = _status(member, row, steps.get(member.device), candidate, started_ms)
             begin_ms = since.get(member.device, now_ms) if status == Status.RUNNING else started_ms
-            # A report counts when at least half of its period came after the change.
+            # A report counts when at least half of its period came after the change. (A simulated board's clock may
+            # run faster than the cloud's, hence the plan's period.)
             reports = [
                 report.tallies
                 for report in found.get(member.device, [])
-                if report.at_ms - report.period_ms // 2 >= begin_ms
+                if report.at_ms - min(report.period_ms, reports_of_ms) // 2 >= begin_ms
             ]
             lost = presence(now_ms, row["online"], row["last_seen_ms"], row["next_contact_ms"]) == "lost"
             facts.append(
@@ -107,6 +111,34 @@ async def past_of(
             reports = [report.tallies for report in found.get(name, [])]
             past[name] = {metric: typical(metric, [report[metric] for report in reports]) for metric in COMPARED}
     return past
+
+
+async def sleepers(
+    connection: AsyncConnection, names: Sequence[str], period_ms: int, now_ms: int
+) -> dict[str, Sleeper]:
+    """How each board was heard of in the last report periods; one that reported less than twice counts as regular."""
+    heard: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for at in range(0, len(names), _CHUNK):
+        query = (
+            sa.select(health.c.device, health.c.received_ms, health.c.wakes)
+            .where(
+                health.c.device.in_(names[at : at + _CHUNK]), health.c.received_ms > now_ms - PAST_REPORTS * period_ms
+            )
+            .order_by(health.c.device, health.c.received_ms)
+        )
+        for device, received_ms, wakes in await connection.execute(query):
+            heard[device].append((received_ms, wakes))
+    found: dict[str, Sleeper] = {}
+    for name in names:
+        times = [at_ms for at_ms, _ in heard[name]]
+        gaps = [float(b - a) for a, b in pairwise(times) if b > a]
+        wakes = sum(count for _, count in heard[name][1:])
+        found[name] = Sleeper(
+            gaps=tuple(gaps) or (float(period_ms),),
+            wake_ms=sum(gaps) / wakes if gaps and wakes else 0.0,
+            quiet_ms=float(now_ms - times[-1]) if times else 0.0,
+        )
+    return found
 
 
 async def artifact_names(connection: AsyncConnection, name: str, version: str) -> list[str]:
@@ -192,16 +224,17 @@ async def _reports(
         begin_ms = reports[-1].at_ms if reports else from_ms
         times = routed.get(row["device"], [])
         count = bisect_right(times, row["received_ms"]) - bisect_right(times, begin_ms)
-        reports.append(_Report(row["received_ms"], row["period_ms"], tallies_of(row, count)))
+        reports.append(_Report(row["received_ms"], row["received_ms"], row["period_ms"], tallies_of(row, count)))
     return {device: _placed(reports) for device, reports in found.items()}
 
 
 def _placed(reports: list[_Report]) -> list[_Report]:
-    """Reports that had to wait and came together ended one period before the next, not when they came."""
+    """Of reports that had to wait and came together, each ended a period before the next, not when it came."""
     placed: list[_Report] = []
     for report in reversed(reports):
-        end_ms = placed[-1].at_ms - placed[-1].period_ms if placed else report.at_ms
-        placed.append(report._replace(at_ms=min(report.at_ms, end_ms)))
+        together = placed and placed[-1].came_ms == report.came_ms
+        end_ms = placed[-1].at_ms - placed[-1].period_ms if together else report.came_ms
+        placed.append(report._replace(at_ms=end_ms))
     return placed[::-1]
 
 

@@ -163,3 +163,13 @@ def is_open(window: str, now_ms: int) -> bool:
     begin, end = parse_window(window)
     minute = now_ms // _MINUTE_MS % 1440
     return begin <= minute < end if begin < end else minute >= begin or minute < end
+
+
+def next_open_ms(window: str, now_ms: int) -> int:
+    """When boards may be added next, unix ms: now, or at the beginning of the next window."""
+    if is_open(window, now_ms):
+        return now_ms
+    begin, _ = parse_window(window)
+    day_ms = 1440 * _MINUTE_MS
+    today_ms = now_ms - now_ms % day_ms + begin * _MINUTE_MS
+    return today_ms if today_ms >= now_ms else today_ms + day_ms

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.errors import NotFound
-from cloud.rollouts.engine import ACTIVE, Stage, State
-from cloud.rollouts.facts import artifact_names, board_facts, members
+from cloud.rollouts.engine import ACTIVE, EXPOSING, Stage, State
+from cloud.rollouts.eta import MAX_SLEEPERS, eta_ms
+from cloud.rollouts.facts import artifact_names, board_facts, members, sleepers
 from cloud.rollouts.gates import BoardFacts, Finding, Status
 from cloud.rollouts.plan import Plan
 from cloud.rollouts.tables import rollout_steps, rollouts
@@ -48,33 +50,11 @@ async def show_rollout(connection: AsyncConnection, rollout: int, now_ms: int) -
     )
 
 
-def eta_ms(plan: Plan, state: State, contact_ms: int, now_ms: int) -> int | None:
-    """When a rollout that nothing stops will be done, unix ms. `contact_ms`: how long sleepers take to be told.
-
-    A step begins when most of its boards have been told; after that its periods are counted. Paused time is not known.
-    """
-    if state.stage not in (Stage.DRAFT, Stage.CANARY, Stage.SOAK, Stage.RAMP):
-        return None
-    soak, ramp = plan.soak_periods * plan.period_ms, plan.ramp_periods * plan.period_ms
-    steps = len(plan.steps) - 1
-    # Told at one contact, tried by the next: that is when the canaries count as having tried it.
-    canary = 2 * contact_ms
-    match state.stage:
-        case Stage.DRAFT:
-            return now_ms + canary + soak + steps * ramp
-        case Stage.CANARY:
-            return max(now_ms, state.entered_ms + canary) + soak + steps * ramp
-        case Stage.SOAK:
-            return max(now_ms, state.entered_ms + soak) + steps * ramp
-        case _:
-            return max(now_ms, state.entered_ms + ramp) + (steps - state.step) * ramp
-
-
 async def _summary(connection: AsyncConnection, row: sa.RowMapping, now_ms: int) -> tuple[Rollout, list[BoardFacts]]:
     plan, state = msgspec.convert(row["plan"], Plan), msgspec.convert(row["state"], State)
     cohort = await members(connection, row["id"])
     names = await artifact_names(connection, plan.name, plan.version)
-    facts = await board_facts(connection, cohort, names, state.started_ms, now_ms, with_reports=False)
+    facts = await board_facts(connection, cohort, names, state.started_ms, now_ms)
     counts = Counter(board.status for board in facts)
     active = state.stage in ACTIVE
     summary = Rollout(
@@ -92,9 +72,21 @@ async def _summary(connection: AsyncConnection, row: sa.RowMapping, now_ms: int)
         reason=state.reason,
         created_ms=row["created_ms"],
         changed_ms=row["changed_ms"],
-        eta_ms=eta_ms(plan, state, plan.period_ms, now_ms),
+        eta_ms=await _eta_ms(connection, plan, state, facts, now_ms),
     )
     return summary, facts
+
+
+async def _eta_ms(
+    connection: AsyncConnection, plan: Plan, state: State, facts: Sequence[BoardFacts], now_ms: int
+) -> int | None:
+    if state.stage not in (Stage.DRAFT, *EXPOSING):
+        return None
+    stride = -(-len(facts) // MAX_SLEEPERS)
+    sample = facts[::stride]
+    found = await sleepers(connection, [board.device for board in sample], plan.period_ms, now_ms)
+    there = [msgspec.structs.replace(found[board.device], runs=board.status == Status.RUNNING) for board in sample]
+    return eta_ms(plan, state, there, now_ms)
 
 
 def _percent(plan: Plan, state: State) -> int:

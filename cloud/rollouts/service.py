@@ -127,13 +127,14 @@ class Rollouts:
             if state.stage not in ACTIVE:
                 return state
             now = self._clock_ms()
+            looks = look_due(plan, state, now) > state.look or state.stage in (Stage.SOAK, Stage.RAMP)
             facts = await board_facts(
                 connection,
                 await members(connection, rollout),
                 await artifact_names(connection, plan.name, plan.version),
                 state.started_ms,
                 now,
-                with_reports=look_due(plan, state, now) > state.look or state.stage in (Stage.SOAK, Stage.RAMP),
+                plan.period_ms if looks else 0,
             )
             decision = decide(plan, state, facts, now)
             if decision.state != state:

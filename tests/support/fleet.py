@@ -183,6 +183,14 @@ class Fleet:
 
         return finished(use())
 
+    def memory(self) -> dict[tuple[str, int], int]:
+        """The boards' sequence numbers, for `remember`."""
+        return dict(self._seqs)
+
+    def remember(self, seqs: dict[tuple[str, int], int]) -> None:
+        """The boards go on from there again."""
+        self._seqs = dict(seqs)
+
     def rows(self, query: Any) -> list[dict[str, Any]]:
         """The rows of a query."""
 

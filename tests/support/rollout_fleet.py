@@ -98,6 +98,23 @@ class RolloutFleet:
         self._sequence[name] = max(self._sequence[name], 2 if version == NEW else 1)
         self.hello(name)
 
+    def fails(self, name: str) -> None:
+        """The board takes the new version back, or does not take it at all."""
+        refuses, self.refuses = self.refuses, True
+        self._running[name] = OLD
+        self.take(name, NEW)
+        self.hello(name)
+        self.refuses = refuses
+
+    def memory(self) -> Any:
+        """What the boards remember, for `remember`."""
+        return self.now, dict(self._running), dict(self._sequence), dict(self._reported), self.fleet.memory()
+
+    def remember(self, memory: Any) -> None:
+        """The boards are again as they were; the store is the caller's business."""
+        self.now, self._running, self._sequence, self._reported, fleet = memory
+        self.fleet.remember(fleet)
+
     def hello(self, name: str) -> None:
         """The board says what it runs."""
         version = self._running[name]
