@@ -19,7 +19,7 @@ from cloud.rollouts.plan import MAX_COHORT, Plan, canaries_of, in_bucket_order
 from cloud.rollouts.tables import rollout_boards
 from cloud.store.tables import artifacts, devices, health, models
 
-_DEFAULT_PERIOD_MS = 3_600_000
+DEFAULT_PERIOD_MS = 3_600_000
 
 
 async def eligible(connection: AsyncConnection, plan: Plan, now_ms: int) -> list[str]:
@@ -120,7 +120,7 @@ async def measured_period_ms(connection: AsyncConnection, names: Sequence[str]) 
         )
         last = {row.device: row.period_ms for row in await connection.execute(query)}
         periods.extend(last.values())
-    return int(median(periods)) if periods else _DEFAULT_PERIOD_MS
+    return int(median(periods)) if periods else DEFAULT_PERIOD_MS
 
 
 async def _check_free(connection: AsyncConnection, names: Sequence[str]) -> None:

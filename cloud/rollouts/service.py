@@ -43,6 +43,7 @@ class Rollouts:
         Raises BadRequest, NotFound, or Conflict when a board of the cohort is in another rollout.
         """
         now = self._clock_ms()
+        validated(msgspec.structs.replace(plan, period_ms=plan.period_ms or cohorts.DEFAULT_PERIOD_MS))
         async with self._writing.begin() as connection:
             await find_version(connection, plan.name, plan.version)
             await find_version(connection, plan.name, plan.fallback)

@@ -212,7 +212,7 @@ def test_two_drafts_may_exist_and_only_one_starts(fleet: RolloutFleet) -> None:
         ({"devices": ("pump-001", "nobody")}, BadRequest, "nobody runs no flow 1.0.0"),
         ({"devices": ("pump-001",)}, BadRequest, "1 boards are too few to tell a bad model from chance"),
         ({"fallback": NEW, "version": OLD}, BadRequest, "no board to roll flow 1.0.0 out to: 0 run 2.0.0"),
-        ({"fallback": NEW}, BadRequest, "no board to roll"),
+        ({"fallback": NEW}, BadRequest, "is also the fallback"),
         ({"min_canaries": 19}, BadRequest, "36 boards are too few to tell a bad model from chance"),
     ],
 )
