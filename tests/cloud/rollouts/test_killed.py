@@ -88,7 +88,7 @@ class Story:
 
     def _before_next(self, rollout: int, stage: Stage, trigger: Trigger) -> None:
         """On to the move that leaves the stage or its step, kept before it is made."""
-        before = self.fleet.step(rollout)
+        before = after = self.fleet.step(rollout)
         for _ in range(12):
             self.fleet.period()
             self._keep(stage, trigger, step)
