@@ -21,7 +21,6 @@ from cloud.ingest.session import sort_deliveries
 from cloud.ingest.writer import Writer
 from cloud.settings import load_settings
 from cloud.store.engine import make_engine, writing
-from cloud.store.migrate import all_tables
 from cloud.store.tables import devices, events, frames, health, metadata, quarantine, queries, streams
 from contract import wire
 
@@ -65,7 +64,6 @@ class Cloud:
         self._run(self._prepare(kind))
 
     async def _prepare(self, kind: str) -> None:
-        all_tables()
         async with writing(self._engine).begin() as connection:
             await connection.run_sync(metadata.create_all)
             row = {"device": self._device, "kind": kind, "credential": 1, "created_ms": START_MS}
