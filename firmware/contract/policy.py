@@ -159,6 +159,14 @@ def breaker_after(breaker: "Breaker", happening: int, now_ms: int, jitter: int =
     return after, failures, now_ms + backoff_ms(failures, jitter)
 
 
+def breaker_restored(failures: int, now_ms: int, jitter: int) -> "Breaker":
+    """The breaker of a board that remembers its failures in a row and not when they were: the wait begins anew."""
+    if not failures:
+        return NEW_BREAKER
+    state = BREAKER_OPEN if failures >= _OPEN_AFTER else BREAKER_CLOSED
+    return state, failures, now_ms + backoff_ms(failures, jitter)
+
+
 # Token bucket, in thousandths of a session
 MILLI = 1000
 

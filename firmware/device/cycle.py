@@ -103,6 +103,7 @@ def wake(parts: Parts) -> None:
     parts.outbox.open()
     if found == rtc_state.REBUILT:
         state.link_quality = 255  # nothing is known against the link
+        _breaker().restore(parts)
         if cause != WAKE_COLD:
             parts.health.count(FAULT_RTC)
     else:
@@ -195,6 +196,13 @@ def score(parts: Parts, detector: object, features: array) -> object:
 def record_verdict(parts: Parts, features: array, verdict: object) -> None:
     """Ask a higher tier, or tell what follows from the verdict; settled in this wake at the latest."""
     _verdict().record_verdict(parts, features, verdict)
+
+
+def _breaker() -> object:
+    """The module of sessions' bookkeeping, imported by wakes that need it."""
+    from device import breaker
+
+    return breaker
 
 
 def _verdict() -> object:

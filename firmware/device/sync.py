@@ -46,7 +46,7 @@ from contract.wire import (
     WANT,
     WireError,
 )
-from device import verdict
+from device import breaker, verdict
 from device.errors import LinkError, fault_of
 from device.link import Link
 
@@ -71,8 +71,7 @@ def sync(parts: object, link: Link) -> None:
     link: a Link that was not used yet.
     """
     state = parts.state
-    _step_breaker(parts, policy.BEGIN)
-    state.tokens_milli = max(0, state.tokens_milli - policy.MILLI)
+    breaker.begin(parts)
     if parts.board.now_ms() - state.health_ms >= _HEALTH_MS:
         parts.health.record(parts.journal, parts.outbox.dropped, _next_contact_ms(parts))
     parts.journal.keep()
@@ -86,7 +85,8 @@ def sync(parts: object, link: Link) -> None:
     parts.radio_ms = link.radio_ms
     parts.health.session(link)
     parts.health.count(FAULT_DOWNLINK, link.refused)
-    _step_breaker(parts, policy.SUCCESS if reached else policy.FAILURE)
+    breaker.end(parts, reached)
+    _note_link(parts, reached)
     parts.updater.end_session(reached)
 
 
@@ -370,23 +370,13 @@ _TAKERS = {
 }
 
 
-def _step_breaker(parts: object, happening: int) -> None:
-    """Take account of a session's beginning or end in RTC memory; a success also sets when the next one is due."""
+def _note_link(parts: object, worked: bool) -> None:
+    """Take account of the link in RTC memory; a session that worked also sets when the next one is due."""
     state = parts.state
-    now_ms = parts.board.now_ms()
-    state.breaker_state, state.breaker_failures, state.breaker_until_ms = policy.breaker_after(
-        (state.breaker_state, state.breaker_failures, state.breaker_until_ms),
-        happening,
-        now_ms,
-        parts.board.random16(),
-    )
-    if happening == policy.BEGIN:
-        return
-    worked = 255 if happening == policy.SUCCESS else 0
-    state.link_quality += (worked - state.link_quality) // 8 if worked else -(state.link_quality // 8)
+    state.link_quality += (255 - state.link_quality) // 8 if worked else -(state.link_quality // 8)
     if worked:
         state.link_session_ms += (min(parts.radio_ms, 0xFFFF) - state.link_session_ms) // 4
-        state.next_sync_ms = now_ms if parts.more else _next_sync_ms(parts, parts.board.random16())
+        state.next_sync_ms = parts.board.now_ms() if parts.more else _next_sync_ms(parts, parts.board.random16())
 
 
 def _next_sync_ms(parts: object, jitter: int) -> int:

@@ -20,8 +20,9 @@ from tests.support.tiny_cloud import TinyCloud
 from tools.simulate import SimulatedBoard, WakeServer, supervised
 
 N_FEATURES = 12  # of boards.SCHEMA
-# The smallest heap in which a board takes an update, on this 64-bit machine; only lowered, never raised.
-LEAST_HEAP = "208k"
+# The smallest heap in which a board takes an update, on this 64-bit machine; only lowered, but for what a wake came to
+# need: 4 kB for questions, answers and the breaker that outlasts a power loss.
+LEAST_HEAP = "212k"
 
 
 @pytest.fixture(scope="module")

@@ -120,6 +120,14 @@ def test_the_breaker_opens_at_the_third_failure_and_closes_after_a_good_trial():
     assert policy.breaker_after(breaker, policy.SUCCESS, now_ms) == policy.NEW_BREAKER
 
 
+def test_failures_that_were_remembered_make_the_board_wait_from_now_on():
+    assert policy.breaker_restored(0, 1000, 0) == policy.NEW_BREAKER
+    assert policy.breaker_restored(1, 1000, 0) == (policy.BREAKER_CLOSED, 1, 3000)
+    assert policy.breaker_restored(2, 1000, 0) == (policy.BREAKER_CLOSED, 2, 5000)
+    assert policy.breaker_restored(3, 1000, 0) == (policy.BREAKER_OPEN, 3, 9000)
+    assert policy.breaker_restored(255, 1000, 0) == (policy.BREAKER_OPEN, 255, 1000 + 2 * 3600 * 1000)
+
+
 def test_a_failure_makes_the_board_wait():
     breaker = policy.breaker_after(policy.NEW_BREAKER, policy.FAILURE, 1000, 0)
     assert breaker == (policy.BREAKER_CLOSED, 1, 3000)
