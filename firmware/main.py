@@ -11,15 +11,21 @@ from contract.wire import FORMAT_NATIVE, MAX_DOWN_BYTES
 
 DOWNLINK = memoryview(bytearray(MAX_DOWN_BYTES))
 
+# Pins by chip and role. wake: the line that ends a sleep, RTC pins only; touch: a touch pad; scl, sda: I2C; adc: a pin
+# of ADC1; onewire: DS18B20; battery: an ADC pin behind a divider of "battery_divider" (2) to 1. None: there is no such
+# thing. They are pins that common development boards have free; docs/boards.md has the wiring.
+PINS = {
+    "ESP32": {"wake": 33, "touch": 32, "scl": 22, "sda": 21, "adc": 34, "onewire": 4, "battery": None},
+    "ESP32S2": {"wake": 4, "touch": 5, "scl": 9, "sda": 8, "adc": 6, "onewire": 7, "battery": None},
+    "ESP32S3": {"wake": 4, "touch": 5, "scl": 9, "sda": 8, "adc": 6, "onewire": 7, "battery": None},
+    "ESP32C3": {"wake": 4, "touch": None, "scl": 6, "sda": 5, "adc": 3, "onewire": 7, "battery": None},
+    "ESP32C6": {"wake": 4, "touch": None, "scl": 7, "sda": 6, "adc": 3, "onewire": 5, "battery": None},
+}
+
 if sys.platform == "esp32":
     from device.board import esp32 as port
-
-    # battery_pin: an ADC pin behind a divider, GPIO 35 on common ESP32 boards with a cell holder; None: not measured.
-    PINS = {"battery_pin": None, "battery_divider": 2}
 else:
     from device.board import host as port
-
-    PINS = {}
 
 from contract.features import Features
 from device import cycle
@@ -68,7 +74,7 @@ def hold_session(parts: cycle.Parts) -> None:
 def make_parts() -> cycle.Parts:
     """All that a wake works with. Raises ConfigError or SchemaError when config.json cannot be used."""
     config = Config(Files, port.ROOT)
-    board = port.Board(config.wifi, **PINS)
+    board = port.Board(config.wifi, PINS.get(port.CHIP), config.wake)
     features = Features(config.schema, ew_features)
     state = RtcState(board, Files)
     outbox = Outbox(Files, port.ROOT + "/outbox")
@@ -85,7 +91,7 @@ def make_parts() -> cycle.Parts:
         health=Health(board, state, config.log),
         trust=policy,
         updater=Updater(Files, port.ROOT, policy, journal.update),
-        open_sampler=lambda: Sampler(open_sensor(config.sensor, Files, port.ROOT), features),
+        open_sampler=lambda: Sampler(open_sensor(config.sensor, Files, board, features), features),
         hold_session=hold_session,
         firmware=FIRMWARE,
     )

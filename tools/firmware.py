@@ -24,7 +24,7 @@ STARTED_BY_NAME = ("boot.py", "main.py")
 # The board packages that only one kind of board can import.
 ONLY_ON_HOST = ("device/board/host.py",)
 ONLY_ON_CHIP = ("device/board/esp32.py",)
-ONLY_ON_XTENSA = ("device/board/ulp_program.py",)  # no other chip has this coprocessor
+ONLY_ON_XTENSA = ("device/board/ulp.py", "device/board/ulp_program.py")  # no other chip has this coprocessor
 # The table other files are generated from; no board reads it, and it is not MicroPython.
 ONLY_FOR_GENERATORS = ("contract/messages.py",)
 # The features in machine code, beside the modules where its compiler is at hand. Without it a board computes in Python.
@@ -55,7 +55,7 @@ def firmware_files(arch: str) -> list[FirmwareFile]:
     if arch not in ARCHS:
         raise ValueError(f"unknown arch {arch!r}; known are {', '.join(ARCHS)}")
     left_out = ONLY_FOR_GENERATORS + (ONLY_ON_CHIP if arch == HOST_ARCH else ONLY_ON_HOST)
-    if arch not in (HOST_ARCH, "xtensawin"):
+    if arch != "xtensawin":
         left_out += ONLY_ON_XTENSA
     files = [FirmwareFile(FIRMWARE / name, name) for name in STARTED_BY_NAME if (FIRMWARE / name).is_file()]
     for package in ("contract", "device"):

@@ -18,9 +18,10 @@ class Config:
     """Every value checked once, here. Raises ConfigError naming the key and what it must be.
 
     device, kind, schema: text; broker: {"host", "port", "user", "password", "ca": a DER file on flash, for TLS};
-    wifi: {"ssid", "password"} or None; sensor: {"driver", ...}; trusted_keys: {key id hex: x || y hex}; revoked_keys:
-    [key id hex]; limits: {feature name: [low, high]} of the SAFE model; first_epoch: where a board with empty flash
-    begins; log: print what happens.
+    wifi: {"ssid", "password"} or None; sensor: {"driver", ...}, checked when it is opened; wake: what may end a sleep
+    besides the timer, {"line": "high" or "low", "touch": threshold, "ulp": bool}, from wake_line, touch and the sensor;
+    trusted_keys: {key id hex: x || y hex}; revoked_keys: [key id hex]; limits: {feature name: [low, high]} of the SAFE
+    model; first_epoch: where a board with empty flash begins; log: print what happens.
     version, local_version: of the last WANT applied, and of config.json.
     """
 
@@ -37,7 +38,8 @@ class Config:
         self.kind = _need(given, "kind", str)
         self.schema = _need(given, "schema", str)
         self.sensor = _need(given, "sensor", dict)
-        self.sensor_calls = "motion_mg" in self.sensor  # its interrupt drives the wake line
+        self.sensor_calls = bool(self.sensor.get("motion_mg"))  # its interrupt drives the wake line
+        self.wake = _wake(given, self.sensor)
         self.broker = _need(given, "broker", dict)
         _need(self.broker, "host", str)
         _need(self.broker, "port", int)
@@ -97,6 +99,16 @@ class Config:
             if key not in wrong:
                 self._in_force[key] = merge.value(agreed, key)
         self.version = version
+
+
+def _wake(given: dict, sensor: dict) -> dict:
+    line = given.get("wake_line", "high" if sensor.get("motion_mg") else None)
+    if line not in (None, "high", "low"):
+        raise ConfigError("wake_line must be high or low, is %r" % line)
+    touch = given.get("touch")
+    if touch is not None and (not isinstance(touch, int) or not 0 < touch < 65536):
+        raise ConfigError("touch must be a threshold of 1 to 65535, is %r" % touch)
+    return {"line": line, "touch": touch, "ulp": sensor.get("driver") == "ulp"}
 
 
 def _need(given: dict, key: str, kind: type) -> object:

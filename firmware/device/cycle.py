@@ -259,8 +259,8 @@ def next_wake_ms(parts: Parts) -> int:
     return parts.board.woke_ms + parts.config["interval_ms"]
 
 
-def arm_wake_line(parts: Parts) -> None:
-    """Have the wake line end the sleep, unless it would do so at once; a board without one does nothing."""
+def watch_wake_line(parts: Parts) -> None:
+    """Decide how the wake line is armed for the sleep to come; a board without one does nothing."""
     board, state = parts.board, parts.state
     active = board.line_active()
     if active is None:
@@ -268,7 +268,6 @@ def arm_wake_line(parts: Parts) -> None:
     if active:
         state.line_holds = min(state.line_holds + 1, 255)
     state.wake_line = wakes.arm_line(state.wake_line, active)
-    board.arm_line(state.wake_line & 3)
 
 
 def sleep(parts: Parts, until_ms: int) -> None:
@@ -283,8 +282,9 @@ def sleep(parts: Parts, until_ms: int) -> None:
         parts.health.flash(parts.outbox, state.epoch_stored)
         awake_ms = board.now_ms() - board.woke_ms
         parts.health.spend(awake_ms, parts.radio_ms, parts.slept_ms, parts.journal.written_bytes)
-        arm_wake_line(parts)
+        watch_wake_line(parts)
         state.store()
+        board.arm_line(state.wake_line & 3)
     except Exception as error:  # noqa: BLE001 - as in run()
         parts.health.fault(error)
     board.deep_sleep(max(_LEAST_SLEEP_MS, until_ms - board.now_ms()))

@@ -2,8 +2,6 @@
 
 from array import array
 
-from device.errors import ConfigError
-
 
 class Sampler:
     """Reads windows from `sensor` for the schema that `features` (contract.features.Features) stands for.
@@ -13,9 +11,6 @@ class Sampler:
     """
 
     def __init__(self, sensor: object, features: object) -> None:
-        wanted = next(part[2:] for part in features.text.split(";") if part.startswith("c="))
-        if sensor.channels != wanted:
-            raise ConfigError("the sensor gives %s, the schema wants %s" % (sensor.channels, wanted))
         self._sensor = sensor
         self.rows = features.window
         self.channels = features.n_channels

@@ -4,22 +4,20 @@ The stand-ins behave like the chip where the board file depends on it: RTC memor
 stock MicroPython refuses a channel. Whether the chip does so too is for a board on a desk; docs say what was tried.
 """
 
-import json
-import os
-import subprocess
 import textwrap
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from contract import wire
-from tools.firmware import FIRMWARE, program
+from tests.support import chip
 
-FAKES = Path(__file__).parent / "fake_esp32"
 HOME = ("plant", b"\x01\x02\x03\x04\x05\x06", 11, -70, "secret")
 FAR = ("plant", b"\x01\x02\x03\x04\x05\x07", 6, -85, "secret")
 OTHER = ("guests", b"\x09\x02\x03\x04\x05\x06", 1, -40, "secret")
+
+
+PINS = {"battery": 35, "wake": 33, "touch": 32, "scl": 22, "sda": 21, "adc": 34, "onewire": 4}
 
 
 def on_chip(code: str) -> Any:
@@ -28,33 +26,35 @@ def on_chip(code: str) -> Any:
 import time
 import machine
 import network
+import esp32
 from machine import chip
 from network import air
+from device.board import esp32 as port
 from device.board.esp32 import Board
-from device.errors import LinkError
+from device.errors import ConfigError, LinkError
 air["points"] = %r
-def make():
-    return Board({"ssid": "plant", "password": "secret"}, battery_pin=35, battery_divider=2)
+PINS = %r
+def make(wake=None):
+    return Board({"ssid": "plant", "password": "secret"}, PINS, wake)
 def up(board, cache=bytes(24), ms=200):
     air["heard"].clear()
     return board.radio_up(time.ticks_add(time.ticks_ms(), ms), cache)
+def asleep(board, ms=61000):
+    try:
+        board.deep_sleep(ms)
+    except machine.Asleep:
+        return esp32.armed
 board = make()
 %s
-import json
-print(json.dumps(result))
-""" % ([HOME, FAR, OTHER], textwrap.dedent(code))
-    environ = os.environ | {"MICROPYPATH": os.pathsep.join((str(FAKES), str(FIRMWARE), ".frozen"))}
-    command = [program("micropython"), "-X", "heapsize=2M", "-c", whole]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=30, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads(done.stdout)
+""" % ([HOME, FAR, OTHER], PINS, textwrap.dedent(code))
+    return chip.on_chip(whole)
 
 
 @pytest.mark.parametrize(
     ("reset", "wake", "cause"),
     [
         ("PWRON_RESET", 0, wire.WAKE_COLD),
-        ("HARD_RESET", 0, wire.WAKE_COLD),
+        ("HARD_RESET", 0, wire.WAKE_SOFT),
         ("WDT_RESET", 0, wire.WAKE_WATCHDOG),
         ("SOFT_RESET", 0, wire.WAKE_SOFT),
         ("DEEPSLEEP_RESET", "TIMER_WAKE", wire.WAKE_TIMER),
@@ -67,6 +67,92 @@ print(json.dumps(result))
 def test_each_reset_and_wake_reason_has_its_cause(reset: str, wake: str | int, cause: int):
     wake_code = f"machine.{wake}" if wake else "0"
     assert on_chip(f'chip["reset"], chip["wake"] = machine.{reset}, {wake_code}\nresult = board.wake_cause()') == cause
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "state"),
+    [
+        ("ESP32", 0x3FF48034, 15 << 6 | 15),
+        ("ESP32S3", 0x60008038, 15),
+        ("ESP32C3", 0x60008038, 15),
+        ("ESP32C6", 0x600B0410, 0x2F),
+    ],
+)
+def test_a_brown_out_is_told_from_a_cold_start_by_the_chips_own_register(name: str, place: int, state: int):
+    code = f"""
+    port.CHIP = {name!r}
+    result = []
+    for state in ({state}, 1):
+        machine.mem32[{place}] = state
+        for reset in (machine.PWRON_RESET, machine.WDT_RESET):
+            chip["reset"] = reset
+            result.append(board.wake_cause())
+    """
+    brownout, after = [wire.WAKE_BROWNOUT] * 2, [wire.WAKE_COLD, wire.WAKE_WATCHDOG]
+    assert on_chip(code) == brownout + after
+
+
+def test_a_wake_by_gpio_is_a_wake_by_the_line():
+    code = 'chip["reset"], chip["wake"] = machine.DEEPSLEEP_RESET, 7\nresult = board.wake_cause()'
+    assert on_chip(code) == wire.WAKE_PIN
+
+
+def test_the_line_is_armed_by_level_for_its_active_level_or_its_release():
+    code = """
+    result = []
+    for polarity in ("high", "low"):
+        board = make({"line": polarity})
+        for level in (0, 1):
+            chip["levels"][33] = level
+            result.append(board.line_active())
+        for how in (0, 1, 2):
+            esp32.armed.clear()
+            board.arm_line(how)
+            result.append(esp32.armed.get("ext1"))
+    """
+    assert on_chip(code) == [False, True, None, [[33], True], [[33], False]] + [
+        *(True, False, None),
+        *([[33], False], [[33], True]),
+    ]
+
+
+def test_a_c3_is_woken_by_gpio_where_its_micropython_can():
+    code = """
+    port.CHIP = "ESP32C3"
+    try:
+        make({"line": "high"})
+        result = ["made"]
+    except ConfigError as error:
+        result = [str(error)]
+    esp32.add_wake_on_gpio()
+    make({"line": "high"}).arm_line(1)
+    result.append(esp32.armed)
+    """
+    said, armed = on_chip(code)
+    assert said == "wake_line needs a MicroPython with esp32.wake_on_gpio on a C3: 1.27 or later"
+    assert armed == {"gpio": [[33], True]}
+
+
+def test_a_board_without_line_touch_or_ulp_sleeps_by_its_timer_alone():
+    assert on_chip("board.arm_line(1)\nresult = [board.line_active(), asleep(board)]") == [None, {}]
+
+
+def test_touch_and_ulp_are_armed_where_the_configuration_asks_for_them():
+    code = 'result = [asleep(make({"touch": 400, "ulp": True})), chip["touch"].get(32)]'
+    assert on_chip(code) == [{"touch": True, "ulp": True}, 400]
+
+
+def test_a_role_without_a_pin_is_named():
+    code = """
+    result = []
+    bare = Board(None)
+    for bus in (bare.i2c, bare.adc, bare.onewire, bare.ulp, lambda: Board(None, None, {"line": "high"})):
+        try:
+            bus()
+        except ConfigError as error:
+            result.append(str(error).split(" on ")[0])
+    """
+    assert on_chip(code) == [f"main.py names no pin for {role}" for role in ("scl", "adc", "onewire", "adc", "wake")]
 
 
 def test_rtc_memory_comes_back_whole_after_deep_sleep():

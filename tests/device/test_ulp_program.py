@@ -111,6 +111,16 @@ def test_the_ring_holds_the_newest_samples_and_the_count_says_where(assembled: t
     assert newest == signal[-RING_WORDS:]
 
 
+def test_a_word_that_was_written_has_something_in_its_upper_half(assembled: tuple[dict[str, int], bytes]):
+    """By this the board knows a full ring, whatever the count."""
+    watch = Watch(assembled)
+    watch.sees(*[0] * (RING_WORDS - 1))
+    last = watch.at["ring"] + RING_WORDS - 1
+    assert watch.ulp.memory[last] == 0
+    watch.sees(0)
+    assert watch.ulp.memory[last] >> 16
+
+
 def test_the_count_goes_round_where_the_ring_does(assembled: tuple[dict[str, int], bytes]):
     watch = Watch(assembled)
     watch.ulp.memory[watch.at["count"]] = 65534

@@ -1,5 +1,5 @@
-"""What differs between the boards the firmware runs on. Every board module has ROOT and a class Board with the same
-methods; main.py picks one. The contract of each method is in firmware/DESIGN.md "Board".
+"""What differs between the boards the firmware runs on. Every board module has ROOT, CHIP and a class Board with the
+same methods; main.py picks one. The contract of each method is in firmware/DESIGN.md "Board".
 """
 
 import os

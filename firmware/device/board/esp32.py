@@ -2,14 +2,17 @@
 
 import os
 import struct
+import sys
 import time
 
+import esp32
 import machine
 import network
 from micropython import const
 
 from contract.wire import (
     FAULT_RADIO,
+    WAKE_BROWNOUT,
     WAKE_COLD,
     WAKE_PIN,
     WAKE_SOFT,
@@ -19,7 +22,8 @@ from contract.wire import (
     WAKE_WATCHDOG,
 )
 from device.board import ABI, ARCH, CLOCK_START_MS, free_flash
-from device.errors import LinkError
+from device.errors import ConfigError, LinkError
+from device.wakes import ARM_NONE, ARM_RELEASE
 
 ROOT = ""
 _WATCHDOG_MS = const(60000)  # over the longest time between two feeds, a session's one silent wait
@@ -29,8 +33,22 @@ _CACHE = (
 )
 _LEASE_S = const(12 * 3600)  # then DHCP is asked again, so that a router may count on its leases
 
+CHIP = sys.implementation._machine.split()[-1]  # "ESP32", "ESP32S2", "ESP32S3", "ESP32C3" or "ESP32C6"
+
+# MicroPython reports a brown-out as a cold start (1.23 and later) or a watchdog (earlier). The chip's register tells:
+# where it is, and which bits (ESP-IDF's rtc_cntl_reg.h and lp_clkrst_reg.h); 15 is a brown-out on each (TRM, "Reset").
+_RESET_STATE = {
+    "ESP32": (0x3FF48034, 0x3F),
+    "ESP32S2": (0x3F408038, 0x3F),
+    "ESP32S3": (0x60008038, 0x3F),
+    "ESP32C3": (0x60008038, 0x3F),
+    "ESP32C6": (0x600B0410, 0x1F),
+}
+_BROWN_OUT = const(15)
+
 _RESETS = {
-    machine.WDT_RESET: WAKE_WATCHDOG,  # MicroPython reports a brown-out as this too
+    machine.WDT_RESET: WAKE_WATCHDOG,
+    machine.HARD_RESET: WAKE_SOFT,  # machine.reset() and a panic of native code alike
     machine.SOFT_RESET: WAKE_SOFT,
 }
 _WAKES = {
@@ -39,32 +57,47 @@ _WAKES = {
     machine.EXT1_WAKE: WAKE_PIN,
     machine.TOUCHPAD_WAKE: WAKE_TOUCH,
     machine.ULP_WAKE: WAKE_ULP,
+    7: WAKE_PIN,  # ESP_SLEEP_WAKEUP_GPIO: a C3 or C6 by esp32.wake_on_gpio, which has no name in `machine`
 }
+_ADC1_CHANNELS = {36: 0, 37: 1, 38: 2, 39: 3, 32: 4, 33: 5, 34: 6, 35: 7}  # of an ESP32 (datasheet, "Pin Overview")
 
 
 class Board:
-    """See firmware/DESIGN.md "Board". battery_pin: an ADC pin behind a divider of `battery_divider` to 1, or None."""
+    """See firmware/DESIGN.md "Board".
+
+    pins: by role, see main.py; None or left out: the board has no such thing. wake: what may end a sleep besides the
+    timer: {"line": "high" or "low", its active level; "touch": threshold; "ulp": True}, each may be left out.
+    """
 
     root = ROOT
     arch = ARCH
     abi = ABI
 
-    def __init__(self, wifi: dict, battery_pin: int | None = None, battery_divider: int = 2) -> None:
+    def __init__(self, wifi: "dict | None", pins: "dict | None" = None, wake: "dict | None" = None) -> None:
         self._wifi = wifi
+        self._pins = pins or {}
+        self._wake = wake or {}
         self._wlan = None
         # The RTC timer goes on through deep sleep and starts at 0 with the power; ticks_ms starts at 0 with every wake.
         # Read once: whatever happens to the RTC during a wake does not make its records jump.
         self.woke_ms = CLOCK_START_MS + time.time_ns() // 1000000
         self._start_ticks = time.ticks_ms()
         self._watchdog = machine.WDT(timeout=_WATCHDOG_MS)
-        self._battery_divider = battery_divider
+        battery = self._pins.get("battery")
         # 11 dB attenuation: 2.45 V full scale, enough for half of a lithium cell's 4.2 V
-        self._battery = (
-            None if battery_pin is None else machine.ADC(machine.Pin(battery_pin), atten=machine.ADC.ATTN_11DB)
-        )
+        self._battery = None if battery is None else machine.ADC(machine.Pin(battery), atten=machine.ADC.ATTN_11DB)
+        line = self._wake.get("line")
+        self._line = machine.Pin(self._pin("wake"), machine.Pin.IN) if line else None
+        self._high = line == "high"
+        if line and CHIP == "ESP32C3" and not hasattr(esp32, "wake_on_gpio"):
+            raise ConfigError("wake_line needs a MicroPython with esp32.wake_on_gpio on a C3: 1.27 or later")
 
     def wake_cause(self) -> int:
         cause = machine.reset_cause()
+        if CHIP in _RESET_STATE:
+            place, mask = _RESET_STATE[CHIP]
+            if machine.mem32[place] & mask == _BROWN_OUT:
+                return WAKE_BROWNOUT
         if cause == machine.DEEPSLEEP_RESET:
             return _WAKES.get(machine.wake_reason(), WAKE_TIMER)
         return _RESETS.get(cause, WAKE_COLD)
@@ -82,18 +115,61 @@ class Board:
         return self.woke_ms + time.ticks_diff(time.ticks_ms(), self._start_ticks)
 
     def deep_sleep(self, sleep_ms: int) -> None:
+        if self._wake.get("ulp"):
+            from device.board.ulp import hand_over_adc
+
+            hand_over_adc()
+            esp32.wake_on_ulp(True)
+        if self._wake.get("touch"):
+            machine.TouchPad(machine.Pin(self._pin("touch"))).config(self._wake["touch"])
+            esp32.wake_on_touch(True)
         machine.deepsleep(sleep_ms)
 
-    def line_active(self) -> None:
-        return None
+    def line_active(self) -> "bool | None":
+        return None if self._line is None else bool(self._line.value()) == self._high
 
     def arm_line(self, how: int) -> None:
-        pass
+        """Level-triggered, by EXT1; a C3 has GPIO wake-up alone. EXT0 would keep touch and ULP from waking."""
+        if how == ARM_NONE or self._line is None:
+            return
+        level = esp32.WAKEUP_ANY_HIGH if self._high != (how == ARM_RELEASE) else esp32.WAKEUP_ALL_LOW
+        if CHIP != "ESP32C3":
+            esp32.wake_on_ext1((self._line,), level)
+        else:
+            esp32.wake_on_gpio((self._line,), level)
+
+    def i2c(self) -> object:
+        """The bus of the sensors, fast mode."""
+        return machine.I2C(0, scl=machine.Pin(self._pin("scl")), sda=machine.Pin(self._pin("sda")), freq=400000)
+
+    def adc(self) -> object:
+        return machine.ADC(machine.Pin(self._pin("adc")), atten=machine.ADC.ATTN_11DB)
+
+    def onewire(self) -> object:
+        from onewire import OneWire  # frozen into every ESP32 image
+
+        return OneWire(machine.Pin(self._pin("onewire")))
+
+    def ulp(self) -> object:
+        """The coprocessor on the channel of the pin `adc`."""
+        pin = self._pin("adc")
+        if CHIP != "ESP32" or pin not in _ADC1_CHANNELS:
+            raise ConfigError("sensor.driver ulp needs an ESP32 and a pin of its ADC1, not pin %d of %s" % (pin, CHIP))
+        from device.board.ulp import Ulp
+
+        self.adc()  # sets up pad and attenuation
+        return Ulp(_ADC1_CHANNELS[pin], machine.reset_cause() == machine.DEEPSLEEP_RESET)
+
+    def _pin(self, role: str) -> int:
+        number = self._pins.get(role)
+        if number is None:
+            raise ConfigError("main.py names no pin for %s on %s" % (role, CHIP))
+        return number
 
     def battery_mv(self) -> int:
         if self._battery is None:
             return 0
-        return self._battery.read_uv() * self._battery_divider // 1000
+        return self._battery.read_uv() * self._pins.get("battery_divider", 2) // 1000
 
     def radio_up(self, until: int, cache: bytes) -> bytes:
         wlan = network.WLAN(network.STA_IF)

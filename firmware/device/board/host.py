@@ -31,6 +31,7 @@ _DIR = os.getenv("EDGEWISE_BOARD_DIR")
 if not _DIR:
     raise SystemExit("EDGEWISE_BOARD_DIR is not set: name the directory of a board made by `tools/provision.py`")
 ROOT = _DIR + "/flash"
+CHIP = "host"
 _RADIO_FAIL_MS = const(3000)  # what an association that fails takes on an ESP32
 
 
@@ -41,7 +42,7 @@ class Board:
     arch = ARCH
     abi = ABI
 
-    def __init__(self, wifi: dict) -> None:
+    def __init__(self, _wifi: "dict | None", _pins: "dict | None" = None, _wake: "dict | None" = None) -> None:
         self._sim = _read_json("/sim.json")
         self._rtc_mode = "wb"
         wake = _read_json("/wake.json")

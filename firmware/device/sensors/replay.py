@@ -9,7 +9,7 @@ channel text (what the feature schema has after `c=`), then rows x channels int3
 
 import struct
 
-from device.errors import SensorError
+from device.errors import ConfigError, SensorError
 
 HEADER = "<4sHHII"
 HEADER_BYTES = 16
@@ -20,12 +20,13 @@ _MAX_CHANNEL_TEXT = 512
 class ReplaySensor:
     """Plays the recording at `path`, from the start again when it ends.
 
-    channels: the channel text; interval_ms: between two samples; rows: in the recording. Raises SensorError.
+    interval_ms: between two samples; rows: in the recording. Raises SensorError, and ConfigError when its channels are
+    not those of `features`.
     """
 
     ends_at_wake = True
 
-    def __init__(self, files: object, path: str) -> None:
+    def __init__(self, files: object, path: str, features: object) -> None:
         self._path = path
         try:
             self._file = files.open(path, "rb")
@@ -36,7 +37,9 @@ class ReplaySensor:
             raise SensorError("%s: %s" % (path, error))
         if magic != MAGIC or not text or not self._columns or not self.rows:
             raise SensorError(path + ": not a recording")
-        self.channels = text.decode()
+        wanted = next(part[2:] for part in features.text.split(";") if part.startswith("c="))
+        if text.decode() != wanted:
+            raise ConfigError("the sensor gives %s, the schema wants %s" % (text.decode(), wanted))
         self._start = HEADER_BYTES + text_bytes
 
     def take_into(self, first: int, elapsed_ms: "int | None", window: object) -> int:
