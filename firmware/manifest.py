@@ -12,7 +12,7 @@ import os
 options.defaults(board="esp32")  # noqa: F821 - these names are what makemanifest.py gives to a manifest
 _LEFT_OUT = {
     "messages.py",  # the table other files are generated from: no board reads it
-    "host.py" if options.board == "esp32" else "esp32.py",  # noqa: F821
+    *(("host.py",) if options.board == "esp32" else ("esp32.py", "ulp_program.py", "ulp_watch.py")),  # noqa: F821
 }
 
 if options.board == "esp32":  # noqa: F821

@@ -24,7 +24,7 @@ STARTED_BY_NAME = ("boot.py", "main.py")
 # The board packages that only one kind of board can import.
 ONLY_ON_HOST = ("device/board/host.py",)
 ONLY_ON_CHIP = ("device/board/esp32.py",)
-ONLY_ON_XTENSA = ("device/board/ulp.py", "device/board/ulp_program.py")  # no other chip has this coprocessor
+ONLY_ON_XTENSA = ("device/board/ulp_watch.py", "device/board/ulp_program.py")  # no other chip has this coprocessor
 # The table other files are generated from; no board reads it, and it is not MicroPython.
 ONLY_FOR_GENERATORS = ("contract/messages.py",)
 # The features in machine code, beside the modules where its compiler is at hand. Without it a board computes in Python.

@@ -94,7 +94,7 @@ class Uplink:
 
     def _line(self, board: object, config: Config, boot: int) -> str:
         features = Features(config.schema)
-        sampler = Sampler(self._open_sensor(config.sensor, Files, main.port.ROOT), features)
+        sampler = Sampler(self._open_sensor(config.sensor, Files, board, features), features)
         sampler.take(0, None, board.woke_ms, board.now_ms)
         rows = [list(sampler.row(index)) for index in range(sampler.rows)]
         mv, rssi = board.battery_mv(), board.rssi()

@@ -44,8 +44,8 @@ class VirtualBoard(host.Board):
     order = None
     steps = 0
 
-    def __init__(self, wifi: object, **pins: object) -> None:
-        super().__init__(wifi, **pins)
+    def __init__(self, wifi: object, pins: object = None, wake: object = None) -> None:
+        super().__init__(wifi, pins, wake)
         self._draws = self._sim["draws"]
         clock.ms += self._sim["cpu_ms"]
 
@@ -222,7 +222,7 @@ def once(make: object) -> object:
 
 host.Board = VirtualBoard
 main.Features = once(main.Features)  # a sixth of a wake goes into reading the schema, which never changes
-main.open_sensor = lambda settings, files, root: Fifo(files, root + "/" + settings["file"])
+main.open_sensor = lambda settings, files, board, features: Fifo(files, board.root + "/" + settings["file"], features)
 if sys.argv[3] == "JSON":
     from naive_uplink import Uplink
 

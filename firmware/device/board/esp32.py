@@ -116,7 +116,7 @@ class Board:
 
     def deep_sleep(self, sleep_ms: int) -> None:
         if self._wake.get("ulp"):
-            from device.board.ulp import hand_over_adc
+            from device.board.ulp_watch import hand_over_adc
 
             hand_over_adc()
             esp32.wake_on_ulp(True)
@@ -155,7 +155,7 @@ class Board:
         pin = self._pin("adc")
         if CHIP != "ESP32" or pin not in _ADC1_CHANNELS:
             raise ConfigError("sensor.driver ulp needs an ESP32 and a pin of its ADC1, not pin %d of %s" % (pin, CHIP))
-        from device.board.ulp import Ulp
+        from device.board.ulp_watch import Ulp
 
         self.adc()  # sets up pad and attenuation
         return Ulp(_ADC1_CHANNELS[pin], machine.reset_cause() == machine.DEEPSLEEP_RESET)

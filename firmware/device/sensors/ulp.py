@@ -19,7 +19,7 @@ _FULL = const(4095)
 
 
 class Sensor:
-    """Channel voltage. ulp: see device/board/ulp.py."""
+    """Channel voltage. ulp: see device/board/ulp_watch.py."""
 
     ends_at_wake = False
 

@@ -1,4 +1,4 @@
-"""device/sensors/ulp.py and device/board/ulp.py: what they ask of the coprocessor, and what they read of its ring.
+"""device/sensors/ulp.py and device/board/ulp_watch.py: what they ask of the coprocessor, and read of its ring.
 
 The program itself is tested in tests/device/test_ulp_program.py.
 """
