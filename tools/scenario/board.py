@@ -8,8 +8,9 @@ waits for, and by what it sleeps. Everything is repeatable to the byte for a giv
 import contextlib
 import json
 import os
+import shutil
 import subprocess
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,20 +19,24 @@ from contract import wire
 from tools import firmware
 from tools.provision import RECORDING_NAME, BoardPlan, Broker, channels_of, recording_bytes
 from tools.rom import build_firmware
+from tools.scenario.checks import ScenarioError
 from tools.scenario.cloud import Cloud, Line, Stored
 from tools.scenario.schema import Fault, Group, Policy, Scenario
 from tools.scenario.session import Session
 from tools.scenario.signals import Played
-from tools.scenario.wire_pipe import SEGMENT, read_message, tell
+from tools.scenario.wire_pipe import SEGMENT, Inbox, Silent, tell
 from tools.scenario.world import Air, Cell, draw
 
 CLOCK_START_MS = 1 << 41  # of device/board: a board's clock at power-on
 HEAP = "3M"  # the modules of the firmware as .mpy files; what a wake needs of a chip is held down by other tests
 WATCHDOG_MS = 60_000
-_PROGRAM = Path(__file__).parents[1] / "on_board" / "virtual_board.py"
-_READY_DEADLINE_S = 30.0
+_ON_BOARD = Path(__file__).parents[1] / "on_board"
+_PROGRAM = _ON_BOARD / "virtual_board.py"
+_INSTALL = _ON_BOARD / "install_model.py"
+_INSTALL_DEADLINE_S = 60
+_WAKE_DEADLINE_S = 120.0  # of real time, until a program that neither asks nor sleeps is taken for one that hangs
 _LOG_TAIL = 2000
-RESTART_AFTER = 5000
+RESTART_AFTER = 5000  # a native model is loaded anew in each wake, into memory that is given back with the process
 _CALLS = 20
 _MOMENTARY = ("power-cut", "hang")
 
@@ -109,7 +114,7 @@ class _Process:
         os.close(down_read)
         os.close(up_write)
         self._down = os.fdopen(down_write, "wb", buffering=0)
-        self._up = os.fdopen(up_read, "rb")
+        self._up = Inbox(up_read, _WAKE_DEADLINE_S)
         letter, _, body = self.hear(folder.name)
         if letter != b"R":
             raise BoardEnded(folder.name, self.log_tail())
@@ -118,7 +123,10 @@ class _Process:
 
     def hear(self, board: str) -> tuple[bytes, int, bytes]:
         """The next message; raises BoardEnded when none comes any more."""
-        message = read_message(self._up)
+        try:
+            message = self._up.read()
+        except Silent:
+            raise BoardEnded(board, f"nothing for {_WAKE_DEADLINE_S:.0f} s\n{self.log_tail()}") from None
         if message is None:
             raise BoardEnded(board, self.log_tail())
         return message
@@ -157,6 +165,7 @@ def make_folder(folder: Path, group: Group, board: str, policy: Policy, played: 
         interval_ms=group.interval_ms,
         broker=Broker(1883),
         settings=dict(group.settings) | dict(policy.settings),
+        trusted_keys=group.trusted_keys,
     )
     config = plan.config() | {"limits": {name: list(pair) for name, pair in group.limits.items()}}
     (flash / "config.json").write_text(json.dumps(config), encoding="utf-8")
@@ -177,7 +186,10 @@ def run(
     restart_after: wakes after which the board's process makes place for a new one, which changes no result.
     """
     make_folder(folder, group, board, policy, played)
-    cloud = Cloud(folder, board, group.name)
+    if group.model is not None and policy.uplink == "edgewise":
+        _install(folder, group.model)
+    judge = None if scenario.answer_ms is None else _judge(group, played)
+    cloud = Cloud(folder, board, group.name, judge, scenario.answer_ms or 0)
     try:
         timeline = _Timeline(scenario, policy, group, board, played, cloud)
         with _running(folder, policy.uplink) as held:
@@ -188,6 +200,27 @@ def run(
         return found
     finally:
         cloud.close()
+
+
+def _install(folder: Path, artifact: Path) -> None:
+    """The model, as a board takes one that came over a cable: checked, and on trial. Raises ScenarioError."""
+    flash = folder / "flash"
+    shutil.copyfile(artifact, flash / "model.ewa")
+    environ = os.environ | {"EDGEWISE_BOARD_DIR": str(folder), "MICROPYPATH": str(build_firmware())}
+    command = [firmware.program("micropython"), "-X", f"heapsize={HEAP}", str(_INSTALL)]
+    done = subprocess.run(
+        command, cwd=flash, env=environ, capture_output=True, text=True, timeout=_INSTALL_DEADLINE_S, check=False
+    )
+    said: dict[str, Any] = json.loads(done.stdout) if done.returncode == 0 else {"detail": done.stdout + done.stderr}
+    if said.get("state") != wire.UPDATE_TRIAL:
+        why = f"{said.get('reason', '')} {said.get('detail', '')}".strip()
+        raise ScenarioError(f"model: {artifact} was refused by the board: {why}. Check its schema, arch and trust")
+
+
+def _judge(group: Group, played: Played) -> Callable[[int], bool]:
+    """Whether there is, or was within the last window, an anomaly: what a tier that is always right would say."""
+    spans = [(one.first * group.sample_ms, one.last * group.sample_ms + group.interval_ms) for one in played.anomalies]
+    return lambda moment_ms: any(first <= moment_ms <= last for first, last in spans)
 
 
 class _Timeline:

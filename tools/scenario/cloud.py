@@ -7,14 +7,17 @@ process (cloud/ingest); only the socket to the broker is left out. Times in the 
 import asyncio
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from cloud import wire_types as w
 from cloud.ingest.acks import Acks
 from cloud.ingest.mqtt import Delivery
 from cloud.ingest.session import sort_deliveries
@@ -29,6 +32,15 @@ JSON_TOPIC = "json/"
 
 Line = tuple[int, int]
 """One line of the naive uplink: which boot of its board, and the board's time."""
+
+
+class Said(NamedTuple):
+    """A message of the cloud, that leaves later_ms after the commit."""
+
+    topic: str
+    payload: bytes
+    retain: bool
+    later_ms: int
 
 
 @dataclass
@@ -48,10 +60,18 @@ class Stored:
 
 
 class Cloud:
-    """Of one board, on a database file of its own. Not to be used inside a running event loop."""
+    """Of one board, on a database file of its own. Not to be used inside a running event loop.
 
-    def __init__(self, folder: Path, device: str, kind: str) -> None:
+    judge: whether a window that ends at a moment of the scenario holds an anomaly; who asks by QUERY is told so,
+    answer_ms after the commit. None: nobody answers.
+    """
+
+    def __init__(
+        self, folder: Path, device: str, kind: str, judge: Callable[[int], bool] | None = None, answer_ms: int = 0
+    ) -> None:
         self._device = device
+        self._judge = judge
+        self._answer_ms = answer_ms
         settings = load_settings({"EDGEWISE_DATABASE_URL": f"sqlite:///{folder / 'cloud.sqlite'}"}, data_dir=folder)
         self._loop = asyncio.new_event_loop()
         self._engine = make_engine(settings)
@@ -77,8 +97,8 @@ class Cloud:
         self._run(self._engine.dispose())
         self._loop.close()
 
-    def take(self, messages: list[tuple[str, bytes]], stored_ms: int) -> list[tuple[str, bytes, bool]]:
-        """Store a batch; what the cloud says then, as (topic, payload, retained)."""
+    def take(self, messages: list[tuple[str, bytes]], stored_ms: int) -> list[Said]:
+        """Store a batch; what the cloud says then."""
         own = [(topic, payload) for topic, payload in messages if topic.startswith(wire.TOPIC_PREFIX)]
         for topic, payload in messages:
             if topic.startswith(JSON_TOPIC):
@@ -91,17 +111,25 @@ class Cloud:
         self._json_again += line in self._json
         self._json.setdefault(line, stored_ms)
 
-    async def _ingest(self, messages: list[tuple[str, bytes]], now_ms: int) -> list[tuple[str, bytes, bool]]:
+    async def _ingest(self, messages: list[tuple[str, bytes]], now_ms: int) -> list[Said]:
         items, _fetches = sort_deliveries([Delivery(topic, payload, 0, 1, False) for topic, payload in messages])
         outcome = await self._writer.write(items, now_ms)
         self.counts.update(outcome.counts)
         await self._acks.note(outcome.acks)
-        said: list[tuple[str, bytes, bool]] = []
+        said: list[Said] = []
         for device in outcome.acks:
             flags = wire.ACK_NEED_KEY if device in outcome.need_key else 0
             flags |= wire.ACK_SAY_HELLO if device in outcome.say_hello else 0
-            said.append((wire.topic(device, wire.KIND_ACK), self._acks.message(device, flags, now_ms), True))
+            said.append(Said(wire.topic(device, wire.KIND_ACK), self._acks.message(device, flags, now_ms), True, 0))
+        for item in items:
+            if isinstance(item.what, w.Query) and self._judge is not None:
+                said.append(self._answer(item.what, self._judge(now_ms - START_MS)))
         return said
+
+    def _answer(self, query: w.Query, anomalous: bool) -> Said:
+        verdict = wire.VERDICT_ANOMALY if anomalous else wire.VERDICT_NORMAL
+        answer = w.Answer(query.epoch, query.seq, verdict, float(anomalous), query.route)
+        return Said(wire.topic(self._device, wire.KIND_DO), w.encode(answer), False, self._answer_ms)
 
     def json_lines(self) -> tuple[dict[Line, int], int]:
         """Of the naive uplink: when each line was stored first, and how many came again."""

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +53,13 @@ def _named(plans: list[plan.Plan]) -> list[tuple[str, plan.Plan]]:
 
 
 def _figures(name: str, found: list[Replayed]) -> dict[str, Any]:
-    latencies = sorted(ms for one in found for ms in one.latencies_ms or ())
+    latencies = sorted(ms for one in found for ms in one.latencies_ms)
     return {
         "policy": name,
         "sessions": sum(one.sessions for one in found),
         "failed": sum(one.failed for one in found),
-        "reasons": {key: sum((one.reasons or {}).get(key, 0) for one in found) for key in ("event", "window", "room")},
+        "reasons": {key: sum(one.reasons[key] for one in found) for key in ("event", "window", "room")},
+        "routes": dict(sum((one.routes for one in found), Counter[str]()).most_common()),
         "bytes": round(sum(one.bytes for one in found)),
         "energy_uj": round(sum(one.energy_uj for one in found)),
         "mean_uw": sum(one.mean_uw for one in found) / len(found),
@@ -78,6 +80,7 @@ def _recorded(read: list[trace.Trace]) -> dict[str, Any]:
         "sessions": len(sessions),
         "failed": sessions.count(-1),
         "reasons": {},
+        "routes": {},
         "bytes": sums["tx_bytes"] + sums["rx_bytes"],
         "energy_uj": sums["energy_uj"],
         "mean_uw": sums["energy_uj"] / (days * 86_400),

@@ -9,12 +9,12 @@ otherwise (the voltage is the recorded one), updates, and HELLO and HEALTH where
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from contract import merge, wire
+from contract import merge, routing, wire
 from tools.scenario.plan import Plan
 from tools.scenario.trace import Trace
 from tools.scenario.world import REACH_CLOUD, REACH_NO_WIFI, REACH_REFUSED, draw
@@ -48,11 +48,13 @@ class Replayed:
     days: float
     sessions: int = 0
     failed: int = 0
-    reasons: Counter[str] | None = None
+    reasons: Counter[str] = field(default_factory=Counter[str])
+    routes: Counter[str] = field(default_factory=Counter[str])
+    """Windows by decision and its reason."""
     bytes: float = 0.0
     energy_uj: float = 0.0
     radio_ms: float = 0.0
-    latencies_ms: list[float] | None = None
+    latencies_ms: list[float] = field(default_factory=list[float])
     dropped_rows: float = 0.0
     held_rows: float = 0.0
     held_events: int = 0
@@ -144,6 +146,8 @@ class _Replay:
         self._next_sync_ms = 0
         self._quality = 255
         self._session_ms = 0
+        self._verdicts = 0
+        self._urgent = False  # a window of this wake is asked about
         self._told: list[int] = []  # moments of the events that wait
         self._rows = 0.0  # that wait, in RTC memory and on flash
         self._ring_rows = 0.0
@@ -158,6 +162,7 @@ class _Replay:
         found = self.found
         for at, at_ms in enumerate(columns["at_ms"]):
             self._measure(at, at_ms)
+            self._route(at, at_ms + self._trace.cpu_ms)
             own_ms = columns["awake_ms"][at] - columns["radio_ms"][at]
             radio_ms = self._maybe_sync(at, at_ms + own_ms)
             found.radio_ms += radio_ms
@@ -191,18 +196,42 @@ class _Replay:
             self.found.dropped_rows += self._rows - self._ring_rows - room
             self._rows = room + self._ring_rows
 
+    def _route(self, at: int, now_ms: int) -> None:
+        """Who decides on the window of this wake, where the board has a model."""
+        columns, policy = self._trace.columns, self._policy
+        self._urgent = False
+        if columns["route"][at] < 0:
+            return
+        score, threshold = columns["score"][at], columns["threshold"][at]
+        self._verdicts = routing.remember(self._verdicts, score > threshold)
+        route, why = columns["route"][at], columns["why"][at]
+        if why != wire.WHY_NO_MODEL:
+            route, why = routing.route(
+                score,
+                threshold,
+                columns["margin"][at],
+                self._verdicts,
+                self._value("sensitive"),
+                self._value("fog"),
+                self._value("deadline_ms"),
+                max(0, self._next_sync_ms - now_ms, self._breaker[2] - now_ms),
+                self._band,
+                self._session_ms,
+                self._breaker[0] != policy.BREAKER_CLOSED,
+            )
+        self.found.routes[f"{wire.ROUTE_NAMES[route]}: {wire.WHY_NAMES[why]}"] += 1
+        self._urgent = route in (wire.ROUTE_FOG, wire.ROUTE_CLOUD)
+
     def _maybe_sync(self, at: int, now_ms: int) -> float:
         """ms with the radio on in this wake."""
         policy, found = self._policy, self.found
         per_hour = self._value("syncs_per_hour")
         self._tokens = policy.refill(*self._tokens, now_ms, per_hour, per_hour)
         percent = int(self._ring_rows * self._costs.row_bytes * 100) // _RING_BYTES
-        why = policy.sync_reason(
-            now_ms, self._next_sync_ms, len(self._told), percent, self._band, self._breaker, self._tokens[0]
-        )
+        waits = len(self._told) + self._urgent
+        why = policy.sync_reason(now_ms, self._next_sync_ms, waits, percent, self._band, self._breaker, self._tokens[0])
         if why == policy.SYNC_NONE:
             return 0.0
-        assert found.reasons is not None and found.latencies_ms is not None  # noqa: PT018
         found.reasons[policy.SYNC_NAMES[why]] += 1
         self._breaker = policy.breaker_after(self._breaker, policy.BEGIN, now_ms, self._draw())
         self._tokens = (max(0, self._tokens[0] - policy.MILLI), self._tokens[1])

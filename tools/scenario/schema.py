@@ -12,6 +12,7 @@ from typing import Any
 
 from contract import merge
 from contract.features import Features, SchemaError
+from model_export import keys
 from tools.scenario.checks import (
     DAY_MS,
     ScenarioError,
@@ -125,7 +126,8 @@ class WakeOn:
 @dataclass(frozen=True)
 class Group:
     """Boards that are alike. sample_ms: between two samples; cpu_ms: what a wake computes on the chip; boot_ms: until
-    its first line; rssi: (moment, dBm) steps."""
+    its first line; rssi: (moment, dBm) steps; model: an artifact it runs from the start, None for SAFE limits alone;
+    trusted_keys: of config.json."""
 
     name: str
     boards: tuple[str, ...]
@@ -139,6 +141,8 @@ class Group:
     rssi: tuple[tuple[int, int], ...]
     cpu_ms: int
     boot_ms: int
+    model: Path | None = None
+    trusted_keys: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def interval_ms(self) -> int:
@@ -171,7 +175,8 @@ class Policy:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A checked scenario file. commit_ms: from the arrival of a record to its acknowledgement by the cloud."""
+    """A checked scenario file. commit_ms: from the arrival of a record to its acknowledgement by the cloud; answer_ms:
+    how much later a tier that knows the truth answers a QUERY, None: nobody answers."""
 
     name: str
     duration_ms: int
@@ -181,6 +186,7 @@ class Scenario:
     faults: tuple[Fault, ...]
     radio: Radio
     commit_ms: int
+    answer_ms: int | None = None
 
     @property
     def boards(self) -> tuple[tuple[Group, str], ...]:
@@ -223,8 +229,9 @@ def parse(given: Mapping[str, Any], folder: Path) -> Scenario:
     faults = tuple(_fault(table, names) for table in top.take("fault", tables, []))
     radio = _radio(Table(top.take("radio", anything, {}), "radio"))
     commit_ms = top.take("commit", time_ms, 60)
+    answer_ms = top.take("answer", time_ms, None)
     top.done()
-    return Scenario(name, duration_ms, seed, groups, policies, faults, radio, commit_ms)
+    return Scenario(name, duration_ms, seed, groups, policies, faults, radio, commit_ms, answer_ms)
 
 
 def _group(table: Table, folder: Path) -> Group:
@@ -260,9 +267,31 @@ def _group(table: Table, folder: Path) -> Group:
         rssi=table.take("rssi", steps, ((0, -60),)),
         cpu_ms=table.take("cpu", time_ms, 50),
         boot_ms=table.take("boot", time_ms, 49),
+        model=_model(table.take("model", text, None), folder, table.key("model")),
+        trusted_keys=_trusted(
+            table.take("trust", texts, ()), table.take("keys", text, None), folder, table.key("trust")
+        ),
     )
     table.done()
     return group
+
+
+def _model(given: str | None, folder: Path, key: str) -> Path | None:
+    if given is None:
+        return None
+    path = folder / given
+    if not path.is_file():
+        raise ScenarioError(f"{key}: {path} is not there: export it with `edgewise model export`")
+    return path
+
+
+def _trusted(names: tuple[str, ...], given: str | None, folder: Path, key: str) -> dict[str, str]:
+    directory = keys.default_directory() if given is None else folder / given
+    try:
+        publishers = [keys.load(directory, name) for name in names]
+    except keys.PublisherKeyError as error:
+        raise ScenarioError(f"{key}: {error}") from None
+    return {publisher.key_id.hex(): publisher.public.hex() for publisher in publishers}
 
 
 def _signal(table: Table, channels: list[str], boards: tuple[str, ...], folder: Path) -> Signal:

@@ -89,8 +89,8 @@ class Session:
             return []
         stored_ms = arrived_ms + self._commit_ms
         segments: Segments = []
-        for topic, payload, retain in self._cloud.take(messages, stored_ms):
+        for topic, payload, retain, later_ms in self._cloud.take(messages, stored_ms):
             data = self._broker.publish(topic, payload, retain)
             if data:
-                segments.append((stored_ms + self._air.one_way_ms(len(data)), data))
+                segments.append((stored_ms + later_ms + self._air.one_way_ms(len(data)), data))
         return segments

@@ -26,7 +26,8 @@ COLUMNS = (
     "battery_mv",
     "rssi",
     "rows",  # samples recorded
-    "events",  # events and questions noted
+    "events",  # noted
+    "queries",
     "score",
     "threshold",
     "route",  # wire.ROUTE_*, -1: not scored
@@ -83,7 +84,7 @@ def write(path: Path, scenario: Scenario, policy: Policy, group: Group, run: Run
         verdict = found.get("verdict", (0.0, 0.0, -1, 0, 0.0))
         row = (
             *(wake.at_ms, wake.cause, awake_ms, radio_ms, slept_ms, sum(wake.energy_uj), wake.battery_mv, wake.rssi),
-            *(made[-1] - known[-1], made[0] + made[1] - known[0] - known[1], *verdict),
+            *(made[-1] - known[-1], made[0] - known[0], made[1] - known[1], *verdict),
             found.get("sync", 0),
             0 if not session[0] else -1 if session[1] >= session[0] else 1,
             *(session[2], session[3], flash_bytes, found.get("ring", 0), wake.link_ms, wake.reach),
