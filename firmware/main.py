@@ -7,7 +7,7 @@
 import gc
 import sys
 
-from contract.wire import FORMAT_NATIVE, MAX_DOWN_BYTES
+from contract.wire import FORMAT_BLOB, FORMAT_NATIVE, MAX_DOWN_BYTES
 
 DOWNLINK = memoryview(bytearray(MAX_DOWN_BYTES))
 
@@ -80,7 +80,8 @@ def make_parts() -> cycle.Parts:
     outbox = Outbox(Files, port.ROOT + "/outbox")
     journal = Journal(state, outbox, board)
     keys = Keys(Files, port.ROOT, config.trusted_keys, config.revoked_keys)
-    policy = Policy(board.arch, board.abi, FORMAT_NATIVE, features.schema_hash, keys)
+    formats = FORMAT_BLOB | (FORMAT_NATIVE if board.arch else 0)
+    policy = Policy(board.arch, board.abi, formats, features.schema_hash, keys)
     return cycle.Parts(
         board=board,
         config=config,

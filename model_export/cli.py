@@ -130,6 +130,14 @@ def _plain(name: str) -> str:
 
 @model.command()
 @click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--target",
+    "form",
+    type=click.Choice(["native", "blob"]),
+    default="native",
+    show_default=True,
+    help="Machine code for one architecture, or a table that any board scores; tree ensembles have tables.",
+)
 @click.option("--arch", help="x64, rv32imc, armv7emsp or xtensawin; by default that of --board, else x64.")
 @click.option("--board", help="Refuse a model too heavy for it: esp32, esp32-s3, esp32-c3, esp32-c6 or nrf52840.")
 @click.option("--budget-bytes", type=click.IntRange(1), help="Refuse a larger model; overrides the board's own limit.")
@@ -142,6 +150,7 @@ def _plain(name: str) -> str:
 @click.option("--json", "as_json", is_flag=True)
 def export(
     folder: Path,
+    form: str,
     arch: str | None,
     board: str | None,
     budget_bytes: int | None,
@@ -164,7 +173,9 @@ def export(
 
     with explained():
         target = budget.by_name(board) if board else None
-        arch = arch or (target.arch if target else "x64")
+        if form == "blob" and arch:
+            raise ModelError("unsupported", "a table blob is for any architecture: leave out --arch")
+        arch = container.ANY_ARCH if form == "blob" else arch or (target.arch if target else "x64")
         release = package.Release(
             version,
             package.default_sequence(version) if sequence is None else sequence,
@@ -172,7 +183,11 @@ def export(
             expires,
         )
         trained = models.load(folder)
-        done = package.export_native(trained, arch, release, _key(key, key_folder))
+        signer = _key(key, key_folder)
+        if form == "blob":
+            done = package.export_table(trained, release, signer)
+        else:
+            done = package.export_native(trained, arch, release, signer)
         limit = budget_bytes or (target.payload_bytes if target else None)
         if limit is not None:
             budget.require(trained, arch, len(container.split(done.artifact)[3]), limit, board or "--budget-bytes")

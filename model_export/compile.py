@@ -68,6 +68,25 @@ def check_tools(arch: str) -> None:
     micropython_dir()
 
 
+# What scores a table blob on a board, in the order of a reader.
+TABLE_MODULES = ("contract/__init__", "contract/table", "device/table", "device/table_viper", "device/table_plain")
+
+
+def table_modules(arch: str) -> dict[str, bytes]:
+    """The firmware's own modules that score table blobs, compiled as for a board: {"device/table.mpy": ...}."""
+    modules: dict[str, bytes] = {}
+    with tempfile.TemporaryDirectory(prefix="edgewise-table-") as work:
+        for name in TABLE_MODULES:
+            source = NATIVE_DIR.parent / f"{name}.py"
+            command = [str(runtime.find("mpy-cross")), f"-march={arch}", "-O2", "-s", f"{name}.py"]
+            command += ["-o", f"{work}/module.mpy", str(source)]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+            if done.returncode:
+                raise ModelError("build-failed", f"{name}.py for {arch}: {(done.stderr or done.stdout).strip()}")
+            modules[f"{name}.mpy"] = Path(work, "module.mpy").read_bytes()
+    return modules
+
+
 def native_module(c_source: str, arch: str) -> bytes:
     """The .mpy of a model's C source; raises ModelError, build-failed with the compiler's own words."""
     return _built({"model.h": c_source}, arch, "model", "module.c")
@@ -76,6 +95,11 @@ def native_module(c_source: str, arch: str) -> bytes:
 def features_module(arch: str) -> bytes:
     """ew_features.mpy, by which contract.features.Features computes on a board; raises as `native_module` does."""
     return _built({}, arch, "ew_features", "features_module.c")
+
+
+def table_module(arch: str) -> bytes:
+    """ew_table.mpy, the walkers of table blobs in C; raises as `native_module` does."""
+    return _built({}, arch, "ew_table", "table_module.c")
 
 
 def _built(sources: dict[str, str], arch: str, name: str, glue: str) -> bytes:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from contract import artifact as container
 from contract import wire
 from model_export import adversarial, convert, parity, qemu
 from model_export.artifact import golden_bytes, pack
-from model_export.compile import MPY_ABI, check_tools, native_module
+from model_export.compile import COMPILERS, MPY_ABI, check_tools, native_module
 from model_export.errors import ModelError
 from model_export.keys import PublisherKey
 from model_export.model import Model
@@ -67,19 +68,59 @@ def export_native(model: Model, arch: str, release: Release, key: PublisherKey) 
     if arch == "rv32imc" and qemu.available():
         parity.require_same(scores, qemu.scores(payload, points), arch)
         proved_on.append(arch)
+    return _signed(model, release, key, outcome, _Payload(container.FORMAT_NATIVE, arch, MPY_ABI, payload, proved_on))
+
+
+def export_table(model: Model, release: Release, key: PublisherKey, base: bytes | None = None) -> Export:
+    """A signed table blob, for any board; raises ModelError, with code parity when one decision differs.
+
+    The blob is scored by the firmware's own modules, as machine code and as bytecode, here with doubles and, where QEMU
+    is installed, on rv32imc with single floats. base: an earlier blob whose trees shall keep their bytes.
+    """
+    payload = convert.table(model, base)
+    points = parity.points_for(model)
+    outcome = parity.compare(model, points, parity.table_scores(payload, points))
+    parity.require(outcome, model)
+    parity.require(parity.compare(model, points, parity.table_scores(payload, points, plain=True)), model)
+    proved_on = ["x64"]
+    if qemu.available() and shutil.which(COMPILERS["rv32imc"][0]):
+        single = parity.compare(model, points, qemu.table_scores(payload, points))
+        parity.require(single, model)
+        outcome = single if single.largest_difference > outcome.largest_difference else outcome
+        proved_on.append("rv32imc")
+    return _signed(
+        model, release, key, outcome, _Payload(container.FORMAT_BLOB, container.ANY_ARCH, 0, payload, proved_on)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Payload:
+    form: str
+    arch: str
+    abi: int
+    data: bytes
+    proved_on: list[str]
+
+
+def _signed(model: Model, release: Release, key: PublisherKey, outcome: parity.Parity, payload: _Payload) -> Export:
     golden = golden_vectors(model)
     tolerance = 2 * outcome.largest_difference + _FLOAT_STEPS * float(np.spacing(np.float32(abs(model.threshold))))
-    target = {"arch": arch, "format": container.FORMAT_NATIVE, "payload_bytes": len(payload), "proved_on": proved_on}
+    target = {
+        "arch": payload.arch,
+        "format": payload.form,
+        "payload_bytes": len(payload.data),
+        "proved_on": payload.proved_on,
+    }
     card = _card(model, release, outcome, target)
     manifest: dict[str, object] = {
-        "abi": MPY_ABI,
-        "arch": arch,
+        "abi": payload.abi,
+        "arch": payload.arch,
         "card_sha256": hashlib.sha256(card).digest(),
         "class": container.CLASS_MODEL,
         "created": release.created,
         "detector": model.card["detector"],
         "expires": release.expires,
-        "format": container.FORMAT_NATIVE,
+        "format": payload.form,
         "margin": model.margin,
         "min_contract": wire.PROTOCOL_VERSION,
         "n_features": model.features.n_features,
@@ -91,7 +132,7 @@ def export_native(model: Model, arch: str, release: Release, key: PublisherKey) 
         "version": release.version,
     }
     try:
-        packed = pack(manifest, golden_bytes(golden), payload, key)
+        packed = pack(manifest, golden_bytes(golden), payload.data, key)
     except container.ArtifactError as error:
         raise ModelError("bad-model", f"the manifest is not acceptable: {error}. Check name and version") from None
     return Export(packed, card, outcome)

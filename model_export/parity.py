@@ -9,19 +9,28 @@ import numpy as np
 import numpy.typing as npt
 
 from model_export import adversarial, runtime
+from model_export.compile import table_modules
 from model_export.errors import ModelError
 from model_export.model import Model
 
 DEFAULT_POINTS = 4000
 
-_SCORER = """
-import sys
-from array import array
+_NATIVE = """
 import model
 n = model.n_features()
+"""
+_TABLE = """
+from device.table import Forest
+with open('blob', 'rb') as file:
+    model = Forest(bytearray(file.read()))
+model.check()
+n = model.n_features
+"""
+_SCORER = """
+from array import array
 row = array('i', [0] * n)
 score = array('f', [0.0])
-with open(sys.argv[1], 'rb') as points, open(sys.argv[2], 'wb') as scores:
+with open('points', 'rb') as points, open('scores', 'wb') as scores:
     while points.readinto(row) == 4 * n:
         score[0] = model.score(row)
         scores.write(score)
@@ -42,11 +51,29 @@ class Parity:
 
 def native_scores(mpy: bytes, points: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
     """Scores of int32 (n, n_features) by a native module under this machine's MicroPython: float32 (n,)."""
+    return _scores({"model.mpy": mpy}, _NATIVE, points)
+
+
+def table_scores(blob: bytes, points: npt.NDArray[np.int32], plain: bool = False) -> npt.NDArray[np.float32]:
+    """Scores of int32 (n, n_features) by a table blob and the firmware's own scorer: float32 (n,).
+
+    plain: as on a port that runs no machine code.
+    """
+    files = table_modules("x64")
+    if plain:
+        del files["device/table_viper.mpy"]
+    return _scores(files | {"blob": blob}, _TABLE, points)
+
+
+def _scores(files: dict[str, bytes], opening: str, points: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+    """Scores of the `model` that a script opens, with `files` in its folder."""
     with tempfile.TemporaryDirectory(prefix="edgewise-parity-") as work:
         folder = Path(work)
-        (folder / "model.mpy").write_bytes(mpy)
+        for name, content in files.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_bytes(content)
         np.ascontiguousarray(points, dtype=np.int32).tofile(folder / "points")
-        runtime.run(_SCORER, ["points", "scores"], folder)
+        runtime.run(opening + _SCORER, [], folder)
         scores = np.fromfile(folder / "scores", dtype=np.float32)
     if len(scores) != len(points):
         raise ModelError("parity", f"the compiled model gave {len(scores)} scores for {len(points)} points")

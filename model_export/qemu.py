@@ -12,52 +12,66 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from model_export import runtime
-from model_export.compile import NATIVE_DIR, check_tools, micropython_dir
+from model_export.compile import NATIVE_DIR, check_tools, micropython_dir, table_modules
 from model_export.errors import ModelError
 
 BUILD_DEADLINE_S = 600
 RUN_DEADLINE_S = 600
 _HEAP_BYTES = 1 << 20
 # In the guest's 128 MB of memory, above what the firmware uses (ports/qemu/mcu/rv32/virt.ld).
-_MODULE_AT = 0x81000000
+_FILES_AT = 0x81000000
 _DATA_AT = 0x82000000
 
-# There is no file system to import from: a class stands in for one, with the module as its only file.
+# There is no file system to import from: a class stands in for one, whose files lie in the guest's memory.
 _MOUNT = """
 import binascii, io, os, sys, uctypes
 from array import array
+files = {files}
 class File(io.IOBase):
-    at = 0
+    def __init__(self, at, size):
+        self.at, self.end = at, at + size
     def ioctl(self, request, argument):
         return 0 if request == 4 else -1
     def readinto(self, buffer):
-        count = min(len(buffer), {module_bytes} - self.at)
-        buffer[:count] = uctypes.bytearray_at({module_at} + self.at, count)
+        count = min(len(buffer), self.end - self.at)
+        buffer[:count] = uctypes.bytearray_at(self.at, count)
         self.at += count
         return count
 class Files:
     def mount(self, readonly, mkfs):
         pass
     def stat(self, path):
-        if path == '/{name}.mpy':
+        if path[1:] in files:
             return (0x8000,) + (0,) * 9
+        if any(name.startswith(path[1:] + '/') for name in files):
+            return (0x4000,) + (0,) * 9
         raise OSError(2)
     def open(self, path, mode):
-        return File()
+        return File(*files[path[1:]])
 os.mount(Files(), '/m')
 sys.path.append('/m')
 def data(at, count):
     return uctypes.bytearray_at({data_at} + at, count)
 """
-_SCORE = """
+_NATIVE = """
 import model
 n = model.n_features()
+"""
+# The blob is scored where it lies, as in a mapped partition.
+_TABLE = """
+from device.table import Forest
+model = Forest(uctypes.bytearray_at(*files['blob']))
+model.check()
+n = model.n_features
+"""
+_SCORE = """
 row = array('i', [0] * n)
 raw = uctypes.bytearray_at(uctypes.addressof(row), 4 * n)
 score = array('f', [0.0])
@@ -80,30 +94,58 @@ _END = "import machine; machine.reset()"
 
 def scores(mpy: bytes, points: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
     """Scores of int32 (n, n_features) by an rv32imc module in QEMU: float32 (n,). Raises ModelError."""
+    return _scores({"model.mpy": mpy}, _NATIVE, points)
+
+
+def table_scores(blob: bytes, points: npt.NDArray[np.int32], plain: bool = False) -> npt.NDArray[np.float32]:
+    """Scores of int32 (n, n_features) by a table blob and the firmware's own scorer, for rv32imc: float32 (n,).
+
+    plain: as on a port that runs no machine code. Raises ModelError.
+    """
+    files = table_modules("rv32imc")
+    if plain:
+        del files["device/table_viper.mpy"]
+    return _scores(files | {"blob": blob}, _TABLE, points)
+
+
+def _scores(files: dict[str, bytes], opening: str, points: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
     raw = np.ascontiguousarray(points, dtype="<i4").tobytes()
-    found = np.frombuffer(run(mpy, "model", raw, _SCORE.format(count=len(points))), dtype="<f4")
+    found = np.frombuffer(run(files, raw, opening + _SCORE.format(count=len(points))), dtype="<f4")
     if len(found) != len(points):
         raise ModelError("parity", f"QEMU gave {len(found)} scores for {len(points)} points")
     return found
 
 
-def run(mpy: bytes, name: str, data: bytes, script: str) -> bytes:
-    """What `script` prints in hexadecimal, in a guest where `import NAME` loads the rv32imc module.
+def run(files: dict[str, bytes], data: bytes, script: str, options: Sequence[str] = ()) -> bytes:
+    """What `script` prints in hexadecimal, in a guest that imports from `files`, {"model.mpy": ...}.
 
-    The script finds `data` by `data(offset, count) -> bytearray`, and array and binascii imported. Raises ModelError.
+    The script finds `data` by `data(offset, count) -> bytearray`, a file by `files[name]`, its (address, size), and
+    array and binascii imported. options: more of QEMU's. Raises ModelError.
     """
     if not available():
         raise ModelError("no-runtime", "qemu-system-riscv32 is not on PATH: `apt-get install qemu-system-misc`")
     kernel = firmware()
     with tempfile.TemporaryDirectory(prefix="edgewise-qemu-") as work:
         folder = Path(work)
-        (folder / "module").write_bytes(mpy)
+        places = _write(files, folder / "files")
         (folder / "data").write_bytes(data)
-        mount = _MOUNT.format(module_bytes=len(mpy), module_at=_MODULE_AT, data_at=_DATA_AT, name=name)
-        lines = _run(kernel, mount + script + "\nprint('end')\n", folder)
+        mount = _MOUNT.format(files=places, data_at=_DATA_AT)
+        lines = _run(kernel, mount + script + "\nprint('end')\n", folder, options)
     if lines[-1] != "end":
         raise ModelError("parity", f"the rv32imc module does not run in QEMU: {' '.join(lines)[-400:]}")
     return binascii.unhexlify("".join(lines[:-1]))
+
+
+def _write(files: dict[str, bytes], path: Path) -> dict[str, tuple[int, int]]:
+    """Puts files one after the other into one; gives (address, bytes) of each in the guest."""
+    places: dict[str, tuple[int, int]] = {}
+    image = bytearray()
+    for name, content in files.items():
+        image += bytes(-len(image) % 16)
+        places[name] = (_FILES_AT + len(image), len(content))
+        image += content
+    path.write_bytes(image)
+    return places
 
 
 def available() -> bool:
@@ -111,11 +153,12 @@ def available() -> bool:
     return shutil.which("qemu-system-riscv32") is not None
 
 
-def _run(kernel: Path, script: str, folder: Path) -> list[str]:
+def _run(kernel: Path, script: str, folder: Path, options: Sequence[str]) -> list[str]:
     """The lines a script prints in the guest, up to the end it makes of it."""
     command = ["qemu-system-riscv32", "-machine", "virt", "-bios", "none", "-nographic", "-monitor", "null"]
     command += ["-semihosting", "-serial", "stdio", "-kernel", str(kernel)]
-    for name, address in (("module", _MODULE_AT), ("data", _DATA_AT)):
+    command += options
+    for name, address in (("files", _FILES_AT), ("data", _DATA_AT)):
         command += ["-device", f"loader,file={folder / name},addr={address:#x},force-raw=on"]
     raw_repl = b"\x01" + script.encode() + b"\x04" + _END.encode() + b"\x04"
     try:

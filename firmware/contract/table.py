@@ -21,7 +21,7 @@ A forest goes on, so that a new threshold changes nothing behind byte 48:
     32  f64  limit: ... which is when the sum of the leaf values is above this, summed in double, tree after tree
     40  i32  limit in units, rounded down
     44  u32  bytes of all trees together, with what ends them
-    48  f64  of each leaf value: the value
+    48  f64  of each leaf value: the value, 0 or of a magnitude from 2**-60 to below 2**30
     ..  i32  of each leaf value: the value in units, rounded to nearest; trees * |units| <= 2**30
     ..  i32  of each feature: its bias, within +-2**30
     ..  8 bytes per tree: the first of the SHA-256 of the tree's bytes
@@ -59,6 +59,7 @@ HEADER_BYTES = 16
 FOREST_BYTES = 48
 DIGEST_BYTES = 8
 HEADER = "<4sBBHII"
+LIMIT_AT = 32
 FOREST_HEADER = "<HHBBHffdiI"  # at HEADER_BYTES
 
 LINEAR = 0
@@ -71,6 +72,8 @@ MAX_FRACTION = 20
 MAX_LEFTS = 64
 MAX_BIAS = 1 << 30
 MAX_SUM = 1 << 30
+LEAST_EXPONENT = 1023 - 60  # of a leaf value, as a double holds it
+MOST_EXPONENT = 1023 + 29
 
 FAR_LEAF = 0x7F  # first u16 of a leaf whose index follows
 WIDE = 0x80  # ... of an inner node with a bound of 32 bits, its feature added
@@ -155,9 +158,10 @@ class Forest:
     def _check_numbers(self) -> None:
         highest = MAX_SUM // self.trees
         for index in range(self.values):
-            value = struct.unpack_from("<d", self.data, FOREST_BYTES + 8 * index)[0]
+            low, high = struct.unpack_from("<II", self.data, FOREST_BYTES + 8 * index)
             units = struct.unpack_from("<i", self.data, self.units_at + 4 * index)[0]
-            if value - value != 0 or not -highest <= units <= highest:
+            known = LEAST_EXPONENT <= high >> 20 & 0x7FF <= MOST_EXPONENT or low | high << 1 == 0
+            if not known or not -highest <= units <= highest:
                 raise TableError("leaf value %d" % index)
         for index in range(self.n_features):
             bias = struct.unpack_from("<i", self.data, self.bias_at + 4 * index)[0]

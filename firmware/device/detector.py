@@ -1,7 +1,8 @@
 """Scores a feature vector with the model of a slot, or with the SAFE limits that every firmware has.
 
 Only this file knows how a payload becomes a function. A native payload is a .mpy with two functions,
-`score(features: array('i')) -> float` and `n_features() -> int`, imported from its slot's folder.
+`score(features: array('i')) -> float` and `n_features() -> int`, imported from its slot's folder. A table blob is data,
+scored where it lies by device/table.py, whose modules are loaded only when a model needs them.
 """
 
 import gc
@@ -11,6 +12,7 @@ import time
 from micropython import const
 
 from contract.wire import (
+    FORMAT_BLOB,
     FORMAT_NATIVE,
     REASON_BAD_DIGEST,
     REASON_LOAD_FAILED,
@@ -47,14 +49,24 @@ class DetectorError(Exception):
 class Detector:
     """A loaded model: `name`, `version`, `sha8`, `threshold`, `margin` and `n_features` are its manifest's."""
 
-    def __init__(self, model: "Installed", score: object) -> None:
+    def __init__(self, model: "Installed", score: object, table: object = None) -> None:
         self.name = model.name
         self.version = model.version
         self.sha8 = model.sha8
         self.threshold = model.threshold
         self.margin = model.margin
         self.n_features = model.n_features
+        self.spare_bytes = table.spare_bytes if table else _MAX_SCORE_BYTES
         self._score = score
+        self._table = table
+
+    def check(self) -> None:
+        """Reads every byte of a payload that is data; raises DetectorError."""
+        if self._table:
+            try:
+                self._table.check()
+            except Exception as e:  # noqa: BLE001 - TableError, without its module where no table is used
+                raise DetectorError(REASON_SELFTEST_FAILED, str(e))
 
     def score(self, features: "array") -> float:
         """How anomalous `features`, array('i') of n_features, is; raises DetectorError when that is no number."""
@@ -117,7 +129,7 @@ def load(slots: "Slots", slot: int, model: "Installed", schema_hash: bytes, rech
     """
     if model.schema_hash != schema_hash:
         raise DetectorError(REASON_SCHEMA_MISMATCH, "the board's features changed")
-    if model.format != FORMAT_NATIVE:
+    if model.format not in (FORMAT_NATIVE, FORMAT_BLOB):
         raise DetectorError(REASON_WRONG_FORMAT)
     if recheck:
         try:
@@ -126,15 +138,34 @@ def load(slots: "Slots", slot: int, model: "Installed", schema_hash: bytes, rech
             raise DetectorError(REASON_BAD_DIGEST, "unreadable: " + str(e))
         if digest != model.sha256:
             raise DetectorError(REASON_BAD_DIGEST, "changed on flash")
+    if model.format == FORMAT_BLOB:
+        return _load_table(slots, slot, model)
     module = _import(slots.folder(slot), slots.module_name(slot))
     try:
         n_features = module.n_features()
         score = module.score
     except Exception as e:  # noqa: BLE001 - a payload may raise anything
         raise DetectorError(REASON_LOAD_FAILED, repr(e))
+    _require_features(n_features, model)
+    return Detector(model, score)
+
+
+def _load_table(slots: "Slots", slot: int, model: "Installed") -> Detector:
+    from device import table
+
+    try:
+        forest = table.Forest(slots.read_in_place(slot, model.format))
+    except (OSError, table.table.TableError) as e:
+        raise DetectorError(REASON_LOAD_FAILED, str(e))
+    _require_features(forest.n_features, model)
+    if forest.threshold != model.threshold:
+        raise DetectorError(REASON_LOAD_FAILED, "payload decides at %g" % forest.threshold)
+    return Detector(model, forest.score, forest)
+
+
+def _require_features(n_features: int, model: "Installed") -> None:
     if n_features != model.n_features:
         raise DetectorError(REASON_SCHEMA_MISMATCH, "payload of %s features" % n_features)
-    return Detector(model, score)
 
 
 def unload(slots: "Slots", slot: int) -> None:
@@ -158,6 +189,7 @@ def self_test(detector: Detector, golden: "Iterator[tuple[array, float]]", toler
 
     golden: iterable of (features, score), features an array('i') that may be reused. Raises DetectorError.
     """
+    detector.check()
     gc.collect()
     if gc.mem_free() < _MIN_FREE_BYTES:
         raise DetectorError(REASON_SELFTEST_FAILED, "%d bytes of heap left" % gc.mem_free())
@@ -178,5 +210,5 @@ def self_test(detector: Detector, golden: "Iterator[tuple[array, float]]", toler
             raise DetectorError(REASON_SELFTEST_FAILED, "vector %d: decision" % index)
         if took_us > _MAX_SCORE_US:
             raise DetectorError(REASON_SELFTEST_FAILED, "vector %d: %d us" % (index, took_us))
-        if used > _MAX_SCORE_BYTES:  # below 0 when a collection came between
+        if used > detector.spare_bytes:  # below 0 when a collection came between
             raise DetectorError(REASON_SELFTEST_FAILED, "vector %d: %d bytes of heap" % (index, used))

@@ -178,6 +178,19 @@ class Slots:
                 feed(f, hasher)
         return hasher.digest()
 
+    def read_in_place(self, slot: int, form: int) -> "memoryview | bytearray":
+        """The payload's bytes: the file's own memory where its file system is mapped (vfs.VfsRom), else one buffer
+        that it is read into; raises OSError."""
+        path = self.payload_path(slot, form)
+        with self._fs.open(path, "rb") as f:
+            try:
+                return memoryview(f)
+            except TypeError:  # littlefs and FAT give no addresses
+                data = bytearray(file_size(self._fs, path))
+                if f.readinto(data) != len(data):
+                    raise OSError(5)
+                return data
+
     def vacate(self, slot: int) -> None:
         """Empties a slot that is not active, the pointer first."""
         make_directory(self._fs, self._folder)

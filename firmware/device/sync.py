@@ -206,7 +206,7 @@ class _Talk:
             parts.firmware,
             board.arch or "none",
             board.abi,
-            parts.trust.formats if board.arch else 0,
+            parts.trust.formats,
             parts.features.schema_hash,
             parts.config.kind,
             min(board.free_flash(), MAX_U32),

@@ -1,6 +1,6 @@
 """What every detector gives: a fitted scikit-learn estimator, one score (higher is more anomalous), and C for it."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -42,4 +42,13 @@ class Detector(Protocol):
         `score > threshold` must be decided as by `scores`; threshold is float32-exact. scalers: the fitted scalers in
         front of the estimator. seen: int32 (n, n_features), windows as the board will meet them.
         """
+        ...
+
+
+@runtime_checkable
+class HasTable(Protocol):
+    """A detector that can be a table blob (contract/table.py) as well."""
+
+    def table(self, estimator: Any, scalers: list[Any], threshold: float, base: bytes | None = None) -> bytes:
+        """The blob; base: an earlier one to stay close to."""
         ...

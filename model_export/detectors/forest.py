@@ -14,6 +14,7 @@ from sklearn.ensemble import ExtraTreesClassifier, IsolationForest, RandomForest
 from sklearn.tree import DecisionTreeClassifier
 
 from contract.table import EXP2, LINEAR
+from model_export import table
 from model_export.detectors import emlearn_code, scaling, trees
 from model_export.detectors.arrays import Vectors, Windows
 from model_export.detectors.ctext import nearest_float
@@ -32,6 +33,9 @@ class _Forest:
 
     def c_source(self, estimator: Any, scalers: list[Any], threshold: float, seen: Windows) -> str:
         return inline_source(self.ensemble(estimator, scalers, threshold), threshold)
+
+    def table(self, estimator: Any, scalers: list[Any], threshold: float, base: bytes | None = None) -> bytes:
+        return table.forest(self.ensemble(estimator, scalers, threshold), threshold, base)
 
 
 class Isolation(_Forest):

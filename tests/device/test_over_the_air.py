@@ -5,12 +5,15 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cloud import wire_types as w
 from contract import artifact, wire
-from model_export import keys
+from contract.table import LINEAR
+from model_export import keys, table
 from model_export.artifact import golden_bytes, pack
+from model_export.detectors.trees import Ensemble, IntegerTree
 from model_export.keys import PublisherKey
 from tests.device.update import forge
 from tests.support import boards
@@ -41,13 +44,24 @@ def made(publisher: PublisherKey, version: str, sequence: int, pad: int = 4000, 
     return pack(fields, golden_bytes(vectors), payload, publisher)  # pyright: ignore[reportArgumentType]
 
 
+def made_table(publisher: PublisherKey) -> bytes:
+    """A table blob for boards.SCHEMA: three trees that ask whether the first feature is below 0."""
+    three = np.array([0, 1, 2])
+    tree = IntegerTree(np.array([1, -1, -1]), np.array([2, -1, -1]), 0 * three, 0 * three, np.array([0, 0, 1]))
+    blob = table.forest(Ensemble([tree] * 3, np.array([0.0, 0.5]), N_FEATURES, 0.75, LINEAR, 0.25), 0.1875)
+    fields = forge.manifest(
+        version="3.0.0", sequence=3, schema=boards.SCHEMA, n_features=N_FEATURES, threshold=0.1875, margin=0.0, abi=0
+    ) | {"arch": artifact.ANY_ARCH, "format": artifact.FORMAT_BLOB}
+    vectors = [([n] * N_FEATURES, 0.0 if n < 0 else 0.375) for n in (0, -1, 5, -100_000)]
+    return pack(fields, golden_bytes(vectors), blob, publisher)
+
+
 async def publish(cloud: TinyCloud, version: int, data: bytes) -> bytes:
     """Offer an artifact to pump-1; returns its sha8."""
     digest = hashlib.sha256(data).digest()
     manifest = artifact.Head(data).manifest()
-    offer = w.Offer(
-        manifest.name, manifest.version, manifest.sequence, digest, len(data), wire.FORMAT_NATIVE, manifest.arch
-    )
+    form = wire.FORMAT_NATIVE if manifest.format == artifact.FORMAT_NATIVE else wire.FORMAT_BLOB
+    offer = w.Offer(manifest.name, manifest.version, manifest.sequence, digest, len(data), form, manifest.arch)
     cloud.artifacts[digest[:8]] = data
     await cloud.want("pump-1", version, {}, offer)
     return digest[:8]
@@ -89,6 +103,28 @@ def test_two_models_one_after_the_other_in_a_small_heap(broker: Broker, tmp_path
     # A wake that installs starts anew without sampling; its window is the next one's.
     assert len(stored) == samples_taken(board) - 2 * WINDOW
     assert [values[1] for _, values in stored] == list(range(len(stored)))
+
+
+def test_a_table_blob_takes_over_from_machine_code(broker: Broker, tmp_path: Path, publisher: PublisherKey):
+    async def live() -> TinyCloud:
+        folder = boards.make(tmp_path / "pump-1", broker.port, **trusting(publisher))
+        async with TinyCloud(broker.port) as cloud, WakeServer() as server:
+            board = SimulatedBoard(folder, server, SPEED, heap=LEAST_HEAP)
+            await board.run(wakes=2)
+            await publish(cloud, 1, made(publisher, "1.0.0", 1))
+            await board.run(wakes=20)
+            await publish(cloud, 2, made_table(publisher))
+            await board.run(wakes=20)
+            await press(board)
+            assert not (folder / "log.txt").read_text()
+        return cloud
+
+    cloud = asyncio.run(live())
+    assert steps(cloud)[-1] == ("3.0.0", wire.UPDATE_COMMIT, wire.REASON_OK)
+    assert {hello.formats for hello in cloud.hellos["pump-1"]} == {wire.FORMAT_NATIVE | wire.FORMAT_BLOB}
+    model = cloud.hellos["pump-1"][-1].model
+    assert model is not None
+    assert model.version == "3.0.0"
 
 
 def test_a_download_goes_on_where_a_reset_broke_it_off(broker: Broker, tmp_path: Path, publisher: PublisherKey):

@@ -43,7 +43,8 @@ def test_a_detector_scores_as_on_x64(name, native_toolchain):
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", list(detectors.DETECTORS))
 def test_a_detector_scores_as_on_x64_over_100_000_points(name, native_toolchain):
-    outcome, same = compare(name, 100_000)
+    # Where few lines meet an anomaly, as with a tree, fewer points are found than asked for.
+    outcome, same = compare(name, 125_000)
     assert outcome.points > 100_000
     assert outcome.decisions_differing == 0
     assert same

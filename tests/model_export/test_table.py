@@ -6,11 +6,14 @@ from functools import cache
 import numpy as np
 import pytest
 
+from contract import artifact
 from contract import table as wire_format
-from model_export import data, detectors, table
+from model_export import convert, data, detectors, package, parity, table
 from model_export.detectors import scaling
 from model_export.detectors.trees import Ensemble, IntegerTree
 from model_export.errors import ModelError
+from model_export.keys import PublisherKey
+from model_export.model import Model
 from model_export.train import Plan, train
 
 FORESTS = ("isolation-forest", "random-forest", "extra-trees", "decision-tree")
@@ -77,3 +80,83 @@ def test_what_the_format_cannot_hold_is_refused_with_a_setting_to_lower():
         table.forest(replace(made, trees=[line(1)] * 1025), 0.5)
     with pytest.raises(ModelError, match="16385 leaf values"):
         table.forest(replace(made, trees=[line(1)], values=np.arange(16385.0)), 0.5)
+
+
+@cache
+def model_of(name: str) -> Model:
+    preset = data.PRESETS["shuttle"]
+    return train(data.load("shuttle"), Plan("s", preset.schema, name, train_part=0.1, held_out_part=0.1))
+
+
+@pytest.mark.parametrize("name", FORESTS)
+def test_decisions_equal_those_of_scikit_learn_in_machine_code_and_in_bytecode(name: str):
+    model = model_of(name)
+    blob = convert.table(model)
+    points = parity.points_for(model, 6000)
+    viper = parity.compare(model, points, parity.table_scores(blob, points))
+    plain = parity.compare(model, points[-3000:], parity.table_scores(blob, points[-3000:], plain=True))
+    print(f"{name}: {viper.points} and {plain.points} points, scores differ by at most {viper.largest_difference:.1g}")
+    assert viper.decisions_differing == plain.decisions_differing == 0
+    assert max(viper.largest_difference, plain.largest_difference) < 1e-6
+
+
+def test_decisions_near_the_limit_are_those_of_the_sum_of_doubles():
+    # Values whose sum, rounded after each addition, lies at the limit: in doubt by units, and decided by the last bit.
+    rng = np.random.default_rng(3)
+    values = np.unique(rng.random(64))
+    trees = [line(1) for _ in range(41)]
+    picked = rng.integers(len(values), size=(len(trees), 3))
+    trees = [
+        replace(tree, value=row, feature=np.full(3, i % 5))
+        for i, (tree, row) in enumerate(zip(trees, picked, strict=True))
+    ]
+    rows = np.array([[-1 if mask >> f & 1 else 1 for f in range(5)] for mask in range(32)], dtype=np.int32)
+    sums = []
+    for row in rows:
+        total = 0.0
+        for tree, pick in zip(trees, picked, strict=True):
+            total += values[pick[1] if row[tree.feature[0]] < 0 else pick[2]]
+        sums.append(total)
+    for limit in (sums[5], np.nextafter(sums[5], -1), np.nextafter(sums[5], 99)):
+        made = Ensemble(trees, values, 5, float(limit), 0, 1.0)
+        threshold = float(np.float32(limit))
+        for plain in (False, True):
+            scores = parity.table_scores(table.forest(made, threshold), rows, plain)
+            assert np.array_equal(scores > threshold, np.array(sums) > limit)
+
+
+def test_bounds_of_32_bits_and_far_leaves_decide_as_well():
+    rng = np.random.default_rng(4)
+    spread = np.concatenate((rng.integers(-(2**30), 2**30, 150), rng.integers(-2000, 2000, 50)))
+    trees = [
+        replace(line(1), feature=np.full(3, i % 3), cut=np.array([cut, 0, 0]), value=np.array([0, 2 * i, 2 * i + 1]))
+        for i, cut in enumerate(spread)
+    ]
+    values = np.sort(rng.random(400)) - 0.5
+    made = Ensemble(trees, values, 3, 0.0, 0, 1.0)
+    blob = table.forest(made, 0.0)
+    rows = rng.integers(-(2**30) + 1, 2**30 - 1, size=(500, 3)).astype(np.int32)
+    rows[:250] = rng.choice(spread, size=(250, 3)) + rng.integers(-1, 2, size=(250, 3))
+    expected = np.zeros(len(rows))
+    for tree in trees:
+        expected += values[np.where(rows[:, tree.feature[0]] < tree.cut[0], tree.value[1], tree.value[2])]
+    for plain in (False, True):
+        scores = parity.table_scores(blob, rows, plain)
+        assert np.array_equal(scores > 0, expected > 0)
+        assert np.abs(scores - expected).max() < 1e-3
+
+
+def test_an_export_is_a_signed_blob_for_any_board_and_proved(key: PublisherKey):
+    release = package.Release("1.0.0", 1, 1)
+    done = package.export_table(model_of("random-forest"), release, key)
+    _, manifest, _, payload = artifact.split(done.artifact)
+    assert (manifest.format, manifest.arch, manifest.abi) == ("blob", "any", 0)
+    assert wire_format.Forest(payload).threshold == manifest.threshold
+    assert done.parity.decisions_differing == 0
+    assert '"x64"' in done.card.decode()
+    assert package.export_table(model_of("random-forest"), release, key).artifact == done.artifact
+
+
+def test_a_detector_without_a_table_is_refused_with_those_that_have_one(water_flow: Model, key: PublisherKey):
+    with pytest.raises(ModelError, match="elliptic-envelope has no table blob, isolation-forest, random-forest"):
+        package.export_table(water_flow, package.Release("1.0.0", 1, 1), key)

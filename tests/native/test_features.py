@@ -146,7 +146,7 @@ def test_every_bit_is_that_of_the_python_features_over_many_windows(channels, mi
 def test_every_bit_on_rv32imc_is_that_of_the_python_features(native_toolchain):
     cases = Cases(12, 2)
     module = features_module("rv32imc")
-    assert qemu.run(module, "ew_features", cases.data, cases.script) == cases.expected
+    assert qemu.run({"ew_features.mpy": module}, cases.data, cases.script) == cases.expected
     print(f"{cases.windows} windows, {len(cases.expected) // 4} values, the same bits on rv32imc; {len(module)} bytes")
     assert len(module) < LARGEST_MODULE_BYTES
 

@@ -44,7 +44,8 @@ def install():
     config = Config(Files, ROOT)
     hash8 = Features(config.schema).schema_hash
     keys = Keys(Files, ROOT, config.trusted_keys, config.revoked_keys)
-    policy = Policy(ARCH, ABI, wire.FORMAT_NATIVE, hash8, keys)
+    formats = wire.FORMAT_BLOB | (wire.FORMAT_NATIVE if ARCH else 0)
+    policy = Policy(ARCH, ABI, formats, hash8, keys)
     updater = Updater(Files, ROOT, policy, note)
     updater.start(True)
     wanted = offer()

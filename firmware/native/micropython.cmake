@@ -1,0 +1,15 @@
+# The table walkers as the built-in module ew_table, for ports built with CMake (ESP32):
+#     idf.py -D USER_C_MODULES=.../firmware/native/micropython.cmake ...
+# With -D EDGEWISE_MODEL=FOLDER also a compiled model, as micropython.mk says. Not tried: ESP-IDF is not installable where
+# this was written; tests hold sources and flags against micropython.mk.
+
+add_library(usermod_edgewise INTERFACE)
+target_sources(usermod_edgewise INTERFACE ${CMAKE_CURRENT_LIST_DIR}/table_module.c)
+target_include_directories(usermod_edgewise INTERFACE ${CMAKE_CURRENT_LIST_DIR})
+target_compile_options(usermod_edgewise INTERFACE -ffp-contract=off)
+if(EDGEWISE_MODEL)
+    target_sources(usermod_edgewise INTERFACE ${CMAKE_CURRENT_LIST_DIR}/module.c)
+    target_include_directories(usermod_edgewise INTERFACE ${EDGEWISE_MODEL} ${EMLEARN_DIR})
+    target_compile_options(usermod_edgewise INTERFACE -Wno-unused-function -Wno-unused-variable)
+endif()
+target_link_libraries(usermod INTERFACE usermod_edgewise)
