@@ -180,6 +180,9 @@ class Health(msgspec.Struct, array_like=True, frozen=True, tag=5):
     resets: U32 = 0
     next_contact_ms: U48 = 0  # ms
     routes: Annotated[tuple[U32, ...], Meta(min_length=0, max_length=16)] = ()
+    sending_uj: U48 = 0  # µJ
+    energy_mj: U48 = 0  # mJ
+    line_holds: U32 = 0
 
 
 class Update(msgspec.Struct, array_like=True, frozen=True, tag=6):

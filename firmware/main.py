@@ -89,7 +89,7 @@ def make_parts() -> cycle.Parts:
         state=state,
         outbox=outbox,
         journal=journal,
-        health=Health(board, state, config.log),
+        health=Health(board, state, config.log, config.chip or port.CHIP),
         trust=policy,
         updater=Updater(Files, port.ROOT, policy, journal.update),
         open_sampler=lambda: Sampler(open_sensor(config.sensor, Files, board, features), features),

@@ -147,9 +147,12 @@ def health(
     resets: int,
     next_contact_ms: int,
     routes: "Sequence[int]",
+    sending_uj: int,
+    energy_mj: int,
+    line_holds: int,
 ) -> memoryview:
     """HEALTH: counters over a period. `energy_uj`, `radio` and `drops` have 4, 5 and 5 entries."""
-    packer = _begin(buf, wire.HEALTH, 19)
+    packer = _begin(buf, wire.HEALTH, 22)
     _put_ints(packer, (epoch, seq, t_ms, period_ms, wakes, battery_mv, rssi, free_heap, free_flash, awake_ms))
     for counters in (energy_uj, radio, drops):
         _put_int_array(packer, counters)
@@ -157,6 +160,7 @@ def health(
     _put_int_array(packer, scores)
     _put_ints(packer, (resets, next_contact_ms))
     _put_int_array(packer, routes)
+    _put_ints(packer, (sending_uj, energy_mj, line_holds))
     return packer.view()
 
 

@@ -21,7 +21,8 @@ class Config:
     wifi: {"ssid", "password"} or None; sensor: {"driver", ...}, checked when it is opened; wake: what may end a sleep
     besides the timer, {"line": "high" or "low", "touch": threshold, "ulp": bool}, from wake_line, touch and the sensor;
     trusted_keys: {key id hex: x || y hex}; revoked_keys: [key id hex]; limits: {feature name: [low, high]} of the SAFE
-    model; first_epoch: where a board with empty flash begins; log: print what happens.
+    model; first_epoch: where a board with empty flash begins; log: print what happens; chip: whose
+    currents the energy ledger takes (ledger.PROFILES), None: the chip it runs on.
     version, local_version: of the last WANT applied, and of config.json.
     """
 
@@ -49,6 +50,7 @@ class Config:
         self.limits = given.get("limits", {})
         self.first_epoch = given.get("first_epoch", 1)
         self.log = given.get("log", False)
+        self.chip = given.get("chip")
         self.local_version = given.get("local_version", 0)
         self._local = dict(given.get("settings", {}))
         if "interval_ms" in given:

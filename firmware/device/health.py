@@ -12,12 +12,13 @@ _MAX_U16 = 0xFFFF
 
 
 class Health:
-    """Works on the counters of an RtcState; board gives what is measured now."""
+    """Works on the counters of an RtcState; board gives what is measured now; chip: whose ledger.PROFILES."""
 
-    def __init__(self, board: object, state: object, log: bool) -> None:
+    def __init__(self, board: object, state: object, log: bool, chip: str = "ESP32") -> None:
         self._board = board
         self._state = state
         self._log = log
+        self._profile = ledger.profile_of(chip)
 
     def fault(self, error: Exception, fault: int | None = None) -> None:
         """Count an exception under `fault`, else its own FAULT_* class; print it where config.json asks for that."""
@@ -63,7 +64,7 @@ class Health:
         """Charge one wake and the sleep before it."""
         state = self._state
         state.awake_ms += awake_ms
-        ledger.charge(state.energy_uj, awake_ms, radio_ms, slept_ms, flash_bytes)
+        ledger.charge(state.energy_uj, awake_ms, radio_ms, slept_ms, flash_bytes, self._profile)
 
     def record(self, journal: object, dropped: list, next_contact_ms: int) -> None:
         """Note a HEALTH record of the period that ends now, and begin the next.
@@ -72,6 +73,7 @@ class Health:
         """
         state = self._state
         now_ms = self._board.now_ms()
+        state.energy_mj = min(state.energy_mj + (sum(state.energy_uj) + 500) // 1000, MAX_U32)
         gc.collect()
         journal.health(
             now_ms - state.health_ms if state.health_ms else now_ms - state.began_ms,
@@ -89,7 +91,11 @@ class Health:
             state.resets,
             next_contact_ms,
             state.routes,
+            ledger.sending_uj(state.tx_bytes, state.energy_uj[ledger.RADIO], self._profile),
+            state.energy_mj,
+            state.line_holds,
         )
+        state.line_holds = 0
         state.health_ms = now_ms
         state.health_wakes = state.awake_ms = 0
         state.radio_sessions = state.radio_failures = state.radio_ms = state.tx_bytes = state.rx_bytes = 0

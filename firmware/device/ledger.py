@@ -1,18 +1,27 @@
-"""What the board spends, in microjoule by state, from how long it was in each and what an ESP32 draws there.
+"""What the board spends, in microjoule by state, from how long it was in each and what its chip draws there.
 
-Supply 3.3 V. Sources: ESP32 Series Datasheet, "Power Consumption by Power Modes" (modem sleep at 160 MHz 27 to 44 mA,
-deep sleep with RTC timer and RTC memory 10 uA) and "RF Power-Consumption Specifications" (receive 95 to 100 mA,
-transmit 180 to 240 mA; a session is mostly the first); W25Q32JV datasheet: a sector erase of 45 ms and 16 page programs
-of 0.4 ms, at 25 mA, for 4,096 bytes.
+Supply 3.3 V; the chip alone, without regulator, LEDs and sensors: PROFILES is for comparing policies, and for accounts
+of a day after one measurement of the board. Typical currents of Espressif's datasheets, sections "Current Consumption"
+(in modem sleep with the processor at work at 160 MHz, in deep sleep with RTC timer and RTC memory, receiving and
+sending 802.11b at 1 Mbit/s at the highest power); none was measured on a board of ours.
+A session mostly receives; associating and acknowledging, the chip sends now and then, so the radio on is taken to draw
+an eighth more than receiving. An S3 is the exception: 36.7 mA awake and 49 ms until the first line follow from
+glenn20's 1.8 mC, and 147 mA with the radio on from his 108.6 mC in 774 ms with one MQTT message.
+Flash: W25Q32JV datasheet: a sector erase of 45 ms and 16 page programs of 0.4 ms, at 25 mA, for 4,096 bytes.
 """
 
 from micropython import const
 
-_ACTIVE_UW = const(132000)  # 40 mA
-_RADIO_UW = const(363000)  # 110 mA
-_SLEEP_UW = const(33)  # 10 uA
+_ESP32 = (132000, 363000, 6336, 33, 49)
+PROFILES = {
+    # uW awake, uW with the radio on, nJ of a byte sent at 1 Mbit/s, uW asleep, ms until the first line of Python
+    "ESP32": _ESP32,  # 40 mA, 110 mA (receives with 97), 240 mA, 10 uA
+    "ESP32S2": (66000, 231000, 8184, 66, 49),  # 20 mA, 70 mA (63), 310 mA, 20 uA
+    "ESP32S3": (121000, 485000, 8976, 23, 49),  # 36.7 mA, 147 mA (measured, see above), 340 mA, 7 uA
+    "ESP32C3": (92000, 314000, 8844, 17, 49),  # 28 mA, 95 mA (84), 335 mA, 5 uA
+    "ESP32C6": (125000, 290000, 9346, 23, 49),  # 38 mA, 88 mA (78), 354 mA, 7 uA
+}
 _FLASH_NJ_PER_BYTE = const(1040)
-_BOOT_MS = const(49)  # until the first line of Python, frozen, without image validation (glenn20's measurement)
 
 ACTIVE = const(0)
 RADIO = const(1)
@@ -20,12 +29,25 @@ SLEEP = const(2)
 FLASH = const(3)
 
 
-def charge(energy_uj: list, awake_ms: int, radio_ms: int, slept_ms: int, flash_bytes: int) -> None:
+def profile_of(chip: str) -> tuple:
+    """The row of PROFILES for a chip; an ESP32's for one that has none, such as a simulated board."""
+    return PROFILES.get(chip, _ESP32)
+
+
+def charge(
+    energy_uj: list, awake_ms: int, radio_ms: int, slept_ms: int, flash_bytes: int, profile: tuple = _ESP32
+) -> None:
     """Add one wake and the sleep before it to energy_uj, [active, radio, sleep, flash].
 
     awake_ms contains radio_ms, which is not charged twice.
     """
-    energy_uj[ACTIVE] += (_BOOT_MS + max(0, awake_ms - radio_ms)) * _ACTIVE_UW // 1000
-    energy_uj[RADIO] += radio_ms * _RADIO_UW // 1000
-    energy_uj[SLEEP] += slept_ms * _SLEEP_UW // 1000
+    active_uw, radio_uw, _, sleep_uw, boot_ms = profile
+    energy_uj[ACTIVE] += (boot_ms + max(0, awake_ms - radio_ms)) * active_uw // 1000
+    energy_uj[RADIO] += radio_ms * radio_uw // 1000
+    energy_uj[SLEEP] += slept_ms * sleep_uw // 1000
     energy_uj[FLASH] += flash_bytes * _FLASH_NJ_PER_BYTE // 1000
+
+
+def sending_uj(tx_bytes: int, radio_uj: int, profile: tuple) -> int:
+    """Of the energy with the radio on, what sending took at most: a good link is faster than 1 Mbit/s."""
+    return min(radio_uj, tx_bytes * profile[2] // 1000)

@@ -88,6 +88,8 @@ FIELDS = (
     ("verdicts", 469, "B"),  # the last eight as bits, see routing.remember()
     ("asked_until_s", 470, "I"),  # age of the epoch up to which the open question is open, 0: for ever
     ("raw_windows", 474, "B"),  # windows still to be recorded sample by sample, see policy.UPLOAD_*
+    # Since the cold start
+    ("energy_mj", 475, "I"),  # energy up to the last HEALTH record, in millijoule
 )
 
 

@@ -1,5 +1,7 @@
 """device/health.py and device/ledger.py: counters that do not overflow, scores in bins, energy by state."""
 
+import pytest
+
 from tests.support.micropython import evaluate
 
 HEALTH = """
@@ -62,3 +64,77 @@ def test_energy_of_a_wake_is_charged_to_the_state_it_was_spent_in():
     assert radio == 800 * 363
     assert sleep == 60_000 * 33 // 1000
     assert 4000 < flash < 4600
+
+
+@pytest.mark.parametrize(
+    ("chip", "active", "radio", "sending", "asleep"),
+    [
+        ("ESP32", 40, 110, 240, 10),
+        ("ESP32S2", 20, 70, 310, 20),
+        ("ESP32S3", 36.7, 147, 340, 7),
+        ("ESP32C3", 28, 95, 335, 5),
+        ("ESP32C6", 38, 88, 354, 7),
+    ],
+)
+def test_each_chip_is_charged_by_its_own_currents(
+    chip: str, active: float, radio: float, sending: float, asleep: float
+):
+    """mA, and uA asleep; a second awake, one with the radio on, an hour asleep, 1,000 bytes sent."""
+    code = f"""
+from device import ledger
+profile = ledger.profile_of({chip!r})
+def one(*times):
+    energy_uj = [0, 0, 0, 0]
+    ledger.charge(energy_uj, *times, 0, profile)
+    return energy_uj
+boot = one(0, 0, 0)[0]
+result = [one(1000, 0, 0)[0] - boot, one(1000, 1000, 0)[1], one(0, 0, 3600000)[2], boot]
+result.append(ledger.sending_uj(1000, 10**9, profile))
+"""
+    awake_uj, radio_uj, asleep_uj, boot_uj, sending_uj = evaluate(code)
+    assert awake_uj == pytest.approx(active * 3.3 * 1000, rel=0.01)
+    assert radio_uj == pytest.approx(radio * 3.3 * 1000, rel=0.01)
+    assert asleep_uj == pytest.approx(asleep * 3.3 * 3600, rel=0.04), "whole microwatts"
+    assert boot_uj == pytest.approx(49 * active * 3.3, rel=0.01)
+    assert sending_uj == pytest.approx(sending * 3.3 * 8, rel=0.01), "8 ms of 1 Mbit/s"
+
+
+def test_what_sending_took_is_part_of_the_radios_energy():
+    code = "from device import ledger\nresult = ledger.sending_uj(10**6, 5000, ledger.profile_of('ESP32'))"
+    assert evaluate(code) == 5000
+
+
+def test_an_unknown_chip_is_charged_as_an_esp32():
+    code = "from device import ledger\nresult = ledger.profile_of('host') == ledger.PROFILES['ESP32']"
+    assert evaluate(code)
+
+
+def test_a_record_reports_the_period_and_adds_it_to_the_energy_since_the_cold_start():
+    code = """
+import device.health
+class Board:
+    now_ms = staticmethod(lambda: 5000)
+    battery_mv = staticmethod(lambda: 0)
+    free_flash = staticmethod(lambda: 0)
+class Journal:
+    told = []
+    def health(self, *fields):
+        self.told.append(fields)
+state = State
+for name in ("health_ms", "began_ms", "health_wakes", "link_rssi", "radio_sessions", "radio_ms", "tx_bytes",
+             "rx_bytes", "radio_failures", "resets", "energy_mj"):
+    setattr(state, name, 0)
+state.routes = [0] * 8
+journal = Journal()
+health = Health(Board, state, False, "ESP32C3")
+for wake in range(2):
+    health.spend(1000, 800, 60_000, 0)
+    state.tx_bytes, state.line_holds = 1000, 3
+    health.record(journal, [0] * 5, 0)
+result = [[sum(told[7])] + list(told[-3:]) for told in journal.told] + [state.energy_uj, state.line_holds]
+"""
+    first, second, left, holds = evaluate(HEALTH + code)
+    period_uj = (49 + 200) * 92 + 800 * 314 + 60 * 17
+    assert first == [period_uj, 8844, round(period_uj / 1000), 3]
+    assert second == [period_uj, 8844, 2 * round(period_uj / 1000), 3]
+    assert (left, holds) == ([0, 0, 0, 0], 0)
