@@ -151,8 +151,10 @@ def load(slots: "Slots", slot: int, model: "Installed", schema_hash: bytes, rech
 
 
 def _load_table(slots: "Slots", slot: int, model: "Installed") -> Detector:
+    gc.collect()
     from device import table
 
+    gc.collect()
     try:
         forest = table.Forest(slots.read_in_place(slot, model.format))
     except (OSError, table.table.TableError) as e:
