@@ -270,6 +270,9 @@ def _detail_tables(detail: dict[str, Any]) -> Iterator[Table]:
     yield facts
     if detail["updates"]:
         yield _rows("updates", detail["updates"], ("at_ms", "name", "version", "state", "reason", "detail"))
+    if detail["questions"]:
+        columns = ("at_ms", "route", "reason", "score", "verdict", "tier", "answer_score", "model", "why")
+        yield _rows("questions", detail["questions"], columns)
     if detail["streams"]:
         columns = ("epoch", "stream", "received", "dropped", "set_aside", "missing", "duplicates", "acknowledged")
         yield _rows("streams", detail["streams"], columns)

@@ -14,10 +14,12 @@ from pathlib import Path
 import msgspec
 
 from cloud.errors import BadSettings
+from contract import wire
 
 DEFAULT_DATA_DIR = "edgewise-data"
 DEFAULT_HTTP_PORT = 8480
 DEFAULT_MQTT_PORT = 1883
+TIERS = {"cloud": wire.ROUTE_CLOUD, "fog": wire.ROUTE_FOG}
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -32,6 +34,9 @@ class Settings(msgspec.Struct, frozen=True):
     log_level: str = "INFO"
     blobs_url: str = ""
     """Where artifacts lie, by SHA-256: `file:///folder` or `s3://bucket/prefix`."""
+
+    tier: str = "cloud"
+    """Which tier answers boards' questions here: `cloud`, or `fog` on a broker near the boards."""
 
     @property
     def broker_dir(self) -> Path:
@@ -67,6 +72,7 @@ class Settings(msgspec.Struct, frozen=True):
             "EDGEWISE_MQTT_PORT": str(self.mqtt_port),
             "EDGEWISE_LOG_LEVEL": self.log_level,
             "EDGEWISE_BLOBS_URL": self.blobs_url,
+            "EDGEWISE_TIER": self.tier,
         }
 
 
@@ -77,6 +83,9 @@ def load_settings(environ: Mapping[str, str] | None = None, *, data_dir: str | P
     level = env.get("EDGEWISE_LOG_LEVEL", "INFO").upper()
     if level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
         raise BadSettings(f"EDGEWISE_LOG_LEVEL is {level!r}", "use DEBUG, INFO, WARNING or ERROR")
+    tier = env.get("EDGEWISE_TIER", "cloud")
+    if tier not in TIERS:
+        raise BadSettings(f"EDGEWISE_TIER is {tier!r}", f"use {' or '.join(TIERS)}")
     return Settings(
         data_dir=folder,
         database_url=env.get("EDGEWISE_DATABASE_URL") or f"sqlite:///{folder / 'edgewise.db'}",
@@ -85,6 +94,7 @@ def load_settings(environ: Mapping[str, str] | None = None, *, data_dir: str | P
         mqtt_port=_port(env, "EDGEWISE_MQTT_PORT", DEFAULT_MQTT_PORT),
         log_level=level,
         blobs_url=env.get("EDGEWISE_BLOBS_URL") or f"file://{folder / 'blobs'}",
+        tier=tier,
     )
 
 

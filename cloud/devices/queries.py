@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cloud.devices import views
 from cloud.devices.presence import Presence, expected_contact_ms, presence
 from cloud.errors import NotFound
+from cloud.inference.tables import answers
 from cloud.models.tables import assignments
 from cloud.store.tables import (
     QUALITY_NAMES,
@@ -20,6 +21,7 @@ from cloud.store.tables import (
     events,
     health,
     models,
+    queries,
     streams,
     updates,
 )
@@ -30,7 +32,9 @@ MAX_DEVICES = 500  # of one page
 MAX_EVENTS = 1000
 _MAX_UPDATES = 50
 _MAX_EPOCHS = 8
+_MAX_QUESTIONS = 50
 
+_ANSWER_COLUMNS = ("tier", "verdict", "score", "name", "version", "why", "answered_ms")
 _UPDATE_COLUMNS = ("epoch", "seq", "t_ms", "state", "reason", "name", "version", "sha8", "progress_bytes", "detail")
 
 
@@ -80,6 +84,7 @@ async def show_device(connection: AsyncConnection, device: str, now_ms: int) -> 
         updates=await list_updates(connection, device),
         streams=await _streams(connection, device),
         configuration=await _configuration(connection, row),
+        questions=await list_questions(connection, device),
         channels=[
             f"{channel.name} ({channel.unit})" for channel in await channels_of(connection, row["schema_hash"], 0)
         ],
@@ -105,6 +110,21 @@ async def list_health(connection: AsyncConnection, device: str, limit: int = 100
     """HEALTH records, newest first."""
     query = _with_epoch(health, device).order_by(health.c.epoch.desc(), health.c.seq.desc()).limit(limit)
     return [_health(row) for row in (await connection.execute(query)).mappings()]
+
+
+async def list_questions(connection: AsyncConnection, device: str, limit: int = _MAX_QUESTIONS) -> list[views.Question]:
+    """Questions of a board and their answers, newest first."""
+    answered = (answers.c.device == queries.c.device) & (answers.c.epoch == queries.c.epoch)
+    columns = [answers.c[name].label("a_" + name) for name in _ANSWER_COLUMNS]
+    query = (
+        sa.select(queries, epochs.c.began_ms, *columns)
+        .outerjoin(epochs, (epochs.c.device == queries.c.device) & (epochs.c.epoch == queries.c.epoch))
+        .outerjoin(answers, answered & (answers.c.seq == queries.c.seq))
+        .where(queries.c.device == device)
+        .order_by(queries.c.epoch.desc(), queries.c.seq.desc())
+        .limit(limit)
+    )
+    return [_question(row) for row in (await connection.execute(query)).mappings()]
 
 
 async def list_events(
@@ -254,6 +274,27 @@ def _health(row: sa.RowMapping) -> views.Health:
         scores=list(row["scores"]),
         resets=row["resets"],
         next_contact_ms=row["next_contact_ms"],
+        routes={name: count for name, count in _zip(wire.OUTCOME_NAMES, row["routes"] or ()).items() if count},
+    )
+
+
+def _question(row: sa.RowMapping) -> views.Question:
+    answered = row["a_verdict"] is not None
+    return views.Question(
+        epoch=row["epoch"],
+        seq=row["seq"],
+        at_ms=(row["began_ms"] or 0) + row["t_ms"],
+        route=named(wire.ROUTE_NAMES, row["route"]),
+        reason=named(wire.WHY_NAMES, row["reason"]),
+        score=row["score"],
+        deadline_ms=row["deadline_ms"],
+        model_sha8=row["model_sha8"],
+        verdict=named(wire.VERDICT_NAMES, row["a_verdict"]) if answered else None,
+        tier=named(wire.ROUTE_NAMES, row["a_tier"]) if answered else None,
+        answer_score=row["a_score"],
+        model=f"{row['a_name']} {row['a_version']}" if row["a_name"] else None,
+        why=row["a_why"] or "",
+        answered_after_ms=row["a_answered_ms"] - row["received_ms"] if answered else None,
     )
 
 

@@ -117,6 +117,8 @@ class Health(Struct, frozen=True):
     scores: list[int]
     resets: int
     next_contact_ms: int
+    routes: dict[str, int]
+    """What became of the windows of the period, zeros left out."""
 
 
 class Conflict(Struct, frozen=True):
@@ -141,6 +143,31 @@ class Configuration(Struct, frozen=True):
     conflicts: list[Conflict]
 
 
+class Question(Struct, frozen=True):
+    """A window a board was not sure of, and what was said of it."""
+
+    epoch: int
+    seq: int
+    at_ms: int
+    route: str
+    """Who was to be asked first; `defer`: it could wait."""
+    reason: str
+    score: float
+    deadline_ms: int
+    """0: for ever."""
+    model_sha8: str
+    verdict: str | None
+    """`normal`, `anomaly` or `unknown`; None: not answered yet."""
+    tier: str | None
+    answer_score: float | None
+    model: str | None
+    """Name and version of the model that answered."""
+    why: str
+    """Why the verdict is unknown."""
+    answered_after_ms: int | None
+    """From its arrival here."""
+
+
 class DeviceDetail(Struct, frozen=True):
     """All there is to know of one board, but its readings and events."""
 
@@ -154,6 +181,8 @@ class DeviceDetail(Struct, frozen=True):
     configuration: Configuration
     channels: list[str]
     """`name (unit)` per channel, empty when no registered model tells them."""
+    questions: list[Question]
+    """The last 50, newest first."""
 
 
 class Event(Struct, frozen=True):

@@ -84,6 +84,7 @@ def _query(query: w.Query) -> Row:
         "model_sha8": query.model.hex(),
         "features": query.features,
         "reason": query.reason,
+        "route": query.route,
     }
 
 
@@ -104,6 +105,7 @@ def _health(health: w.Health) -> Row:
         "scores": health.scores,
         "resets": health.resets,
         "next_contact_ms": health.next_contact_ms,
+        "routes": health.routes,
     }
 
 

@@ -20,7 +20,7 @@ from cloud.clock import now_ms
 from cloud.ingest.mqtt import LinkLost, connect
 from cloud.ingest.session import Parts, Session, wait_for
 from cloud.models.blobs import Blobs
-from cloud.settings import Settings
+from cloud.settings import TIERS, Settings
 from cloud.store.engine import insert, writing
 from cloud.store.tables import services
 from contract import wire
@@ -39,7 +39,7 @@ class Ingest:
     def __init__(self, settings: Settings, engine: AsyncEngine) -> None:
         self._settings = settings
         self._engine = engine
-        self._parts = Parts.on(engine, Blobs(settings.blobs_url))
+        self._parts = Parts.on(engine, Blobs(settings.blobs_url), TIERS[settings.tier])
         self._started_ms = now_ms()
         self._stopping = asyncio.Event()
         self._connected = False

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cloud import wire_types as w
 from cloud.clock import now_ms
+from cloud.inference.service import Inference
 from cloud.ingest.acks import Acks
 from cloud.ingest.decode import Poison, read, read_numbers
 from cloud.ingest.downlink import Chunks, publish_wants
@@ -51,14 +52,17 @@ class Parts:
     writer: Writer
     acks: Acks
     chunks: Chunks
+    inference: Inference
     counts: Counter[str] = field(default_factory=Counter[str])
     """What happened since the start; the heartbeat puts it where /metrics finds it."""
     storing: bool = True
     """False while the store refuses batches."""
 
     @classmethod
-    def on(cls, engine: AsyncEngine, blobs: Blobs) -> Parts:
-        return cls(engine, Writer(engine), Acks(engine), Chunks(engine, blobs))
+    def on(cls, engine: AsyncEngine, blobs: Blobs, tier: int = wire.ROUTE_CLOUD) -> Parts:
+        counts = Counter[str]()
+        inference = Inference(engine, blobs, tier, counts)
+        return cls(engine, Writer(engine), Acks(engine), Chunks(engine, blobs), inference, counts)
 
 
 class Session:
@@ -79,7 +83,7 @@ class Session:
 
     async def work(self, link: Link, stopping: asyncio.Event) -> None:
         """Until `stopping` is set; raises LinkLost when the link is lost first."""
-        workers = [asyncio.create_task(self._batches(link)), asyncio.create_task(self._polls(link))]
+        workers = [asyncio.create_task(work) for work in (self._batches(link), self._polls(link), self._answers(link))]
         lost, stop = asyncio.create_task(link.lost()), asyncio.create_task(stopping.wait())
         await asyncio.wait([*workers, lost, stop], return_when=asyncio.FIRST_COMPLETED)
         self._ended.set()
@@ -136,6 +140,7 @@ class Session:
             flags = wire.ACK_NEED_KEY if device in outcome.need_key else 0
             flags |= wire.ACK_SAY_HELLO if device in outcome.say_hello else 0
             link.send(wire.topic(device, wire.KIND_ACK), acks.message(device, flags, clock_ms), retain=True)
+        self._parts.inference.ask(outcome.questions)
         for device in outcome.hellos:
             # The broker may have lost its retained copy: a HELLO costs one more.
             await publish_wants(self._parts.engine, link, device)
@@ -173,6 +178,15 @@ class Session:
         numbers = None if isinstance(item.what, Poison) else read_numbers(item.payload)
         poison = Poison("cannot be stored", f"{type(error).__name__}: {error}", numbers)
         return await self.write([Item(item.device, item.topic, item.payload, poison)])
+
+    async def _answers(self, link: Link) -> None:
+        """Answers to QUERY. A store that refuses makes them wait, as it does everything else."""
+        while not self._ended.is_set():
+            try:
+                await self._parts.inference.serve(link, self._ended)
+            except SQLAlchemyError as error:
+                log.warning("answers wait cause=%r", str(error.args[0]))
+                await wait_for(self._ended, POLL_S)
 
     async def _polls(self, link: Link) -> None:
         """What other processes ask of this one through the database."""

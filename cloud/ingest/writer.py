@@ -55,6 +55,8 @@ class Outcome:
     need_key: set[str] = field(default_factory=set[str])
     say_hello: set[str] = field(default_factory=set[str])
     hellos: dict[str, w.Hello] = field(default_factory=dict[str, w.Hello])
+    questions: list[tuple[str, int, int]] = field(default_factory=list[tuple[str, int, int]])
+    """(device, epoch, seq) of each QUERY that was stored."""
     counts: Counter[str] = field(default_factory=Counter[str])
 
 
@@ -203,6 +205,8 @@ class _Batch:
                 return
         else:
             row = record_row(account.device, record, self._now_ms)
+            if isinstance(record, w.Query):
+                self.outcome.questions.append((account.device, record.epoch, record.seq))
         if known.given_up.touching(numbers.seq, numbers.end):
             await streams.take_back(self._connection, account, known, numbers.seq, numbers.end)
         self._inserts.setdefault(account.stream, []).append(row)

@@ -98,7 +98,9 @@ def show_(name: str, version: str | None, data: str | None, server: str | None, 
 @model.command()
 @click.argument("name")
 @click.argument("version")
-@click.option("--alias", default="champion", show_default=True, type=click.Choice(["champion", "challenger"]))
+@click.option(
+    "--alias", default="champion", show_default=True, type=click.Choice(["champion", "challenger", "reference"])
+)
 @click.option("--note", default="", help="Why; it is kept in the history.")
 @remote
 def promote(

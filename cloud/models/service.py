@@ -20,7 +20,7 @@ from cloud.models.views import Board, Deployed
 from cloud.store.engine import insert, writing
 from cloud.store.tables import alias_history, aliases, artifacts, devices, models
 
-ALIASES = (outbox.CHAMPION, "challenger")
+ALIASES = (outbox.CHAMPION, "challenger", "reference")
 OPERATOR = "operator"
 
 _MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")

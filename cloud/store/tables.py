@@ -177,7 +177,10 @@ queries = sa.Table(
     sa.Column("model_sha8", sa.String(16), nullable=False),
     sa.Column("features", sa.LargeBinary, nullable=False),
     sa.Column("reason", sa.SmallInteger, nullable=False),
+    # wire.ROUTE_NAMES: who was to be asked first
+    sa.Column("route", sa.SmallInteger, nullable=False, server_default=str(wire.ROUTE_CLOUD)),
     _ms("received_ms"),
+    sa.Index(None, "received_ms"),
 )
 
 health = sa.Table(
@@ -199,6 +202,7 @@ health = sa.Table(
     sa.Column("scores", sa.JSON, nullable=False),  # [count] histogram
     sa.Column("resets", sa.BigInteger, nullable=False),
     _ms("next_contact_ms"),
+    sa.Column("routes", sa.JSON),  # [windows] in the order of wire.OUTCOME_NAMES
     _ms("received_ms"),
 )
 

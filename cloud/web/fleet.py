@@ -8,6 +8,7 @@ from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.devices.presence import presence
+from cloud.inference.tables import answers
 from cloud.rollouts.tables import rollouts
 from cloud.store.tables import alias_history, desired, devices, events, health, models, quarantine, streams
 from contract import wire
@@ -105,6 +106,7 @@ async def device_stamp(connection: AsyncConnection, device: str) -> Hashable:
             desired.c.version,
             desired.c.published_version,
             desired.c.changed_ms,
+            sa.select(sa.func.max(answers.c.answered_ms)).where(answers.c.device == device).scalar_subquery(),
         )
         .select_from(devices.outerjoin(desired, desired.c.device == devices.c.device))
         .where(devices.c.device == device)

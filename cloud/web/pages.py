@@ -100,6 +100,7 @@ class Pages:
             ),
             "events": self._part("device_events.html", events=events[:20]),
             "updates": self._part("device_updates.html", detail=detail),
+            "questions": self._part("device_questions.html", detail=detail),
             "health": self._part("device_health.html", detail=detail),
             "config": self._part("device_config.html", detail=detail),
             "books": self._part("device_books.html", detail=detail),

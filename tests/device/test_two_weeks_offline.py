@@ -102,9 +102,9 @@ _STREAMS = dict(zip(wire.STREAM_NAMES, wire.STREAMS, strict=True))
 
 
 def cloud_t_ms(cloud: TinyCloud, key: Any) -> int:
-    """When a record was made; the two kinds of records say so differently."""
+    """When a record was made: a row of readings is (t_ms, values), everything else says it by name."""
     record = cloud.records[key]
-    return record[0] if isinstance(record, tuple) and not hasattr(record, "t_ms") else record.t_ms
+    return record[0] if key[2] == wire.READINGS else record.t_ms
 
 
 def test_two_weeks_without_a_network_cost_old_readings_and_no_alert(broker: Broker, tmp_path: Path):

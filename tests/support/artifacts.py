@@ -33,6 +33,7 @@ def make(key: PublisherKey, name: str = "flow", version: str = "1.0.0", sequence
     model_card: bytes = changes.pop("card", card())
     schema = changes.get("schema", SCHEMA)
     n_features = Features(schema).n_features
+    golden: list[tuple[list[int], float]] = changes.pop("golden", [([1] * n_features, 2.0)])
     fields: dict[str, Any] = {
         "abi": ABI,
         "arch": "x64",
@@ -52,7 +53,7 @@ def make(key: PublisherKey, name: str = "flow", version: str = "1.0.0", sequence
         "tolerance": 0.001,
         "version": version,
     }
-    return pack(fields | changes, golden_bytes([([1] * n_features, 2.0)]), payload, key)
+    return pack(fields | changes, golden_bytes(golden), payload, key)
 
 
 def blob(key: PublisherKey, **changes: Any) -> bytes:
