@@ -109,6 +109,25 @@ def device_add(names: tuple[str, ...], kind: str, data: str | None, server: str 
         _print_provisioned(as_json, client.post("/devices", {"devices": list(names), "kind": kind}))
 
 
+@device.command("tag")
+@click.argument("names", nargs=-1, required=True, metavar="ID...")
+@click.option("--add", multiple=True, metavar="TAG", help="Put a tag on them; may be given several times.")
+@click.option("--remove", multiple=True, metavar="TAG", help="Take a tag away.")
+@remote
+def device_tag(
+    names: tuple[str, ...],
+    add: tuple[str, ...],
+    remove: tuple[str, ...],
+    data: str | None,
+    server: str | None,
+    as_json: bool,
+) -> None:
+    """Put tags on boards, to choose them by in a rollout; without --add and --remove show them."""
+    with served(data, server) as client:
+        found = client.post("/tags", {"devices": list(names), "add": list(add), "remove": list(remove)})
+    show(as_json, found if as_json else {name: ", ".join(tags) or "-" for name, tags in found.items()})
+
+
 @device.command("renew")
 @click.argument("name", metavar="ID")
 @remote

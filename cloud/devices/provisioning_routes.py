@@ -6,12 +6,23 @@ from typing import Any
 
 from litestar import Router, delete, post, put
 from litestar.datastructures import State
+from litestar.status_codes import HTTP_200_OK
 from msgspec import Struct
 
 from cloud.auth import admin_only
 from cloud.devices.configuration import configure
 from cloud.devices.provisioning import Provisioned, Provisioner
 from cloud.devices.routes import DeviceId
+from cloud.devices.tags import tag
+from cloud.store.engine import writing
+
+
+class Tags(Struct, frozen=True, forbid_unknown_fields=True):
+    """Tags for 1 to 1,000 devices."""
+
+    devices: list[str]
+    add: list[str] = []
+    remove: list[str] = []
 
 
 class NewDevices(Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,6 +52,13 @@ async def configure_device(state: State, device: DeviceId, data: dict[str, Any])
     return await configure(state.engine, device, data)
 
 
+@post("/tags", status_code=HTTP_200_OK, summary="Put tags on devices")
+async def tag_devices(state: State, data: Tags) -> dict[str, list[str]]:
+    """All of it or nothing. Returns the tags of each device; without anything to add or remove that is all."""
+    async with writing(state.engine).begin() as connection:
+        return await tag(connection, data.devices, data.add, data.remove)
+
+
 @delete("/devices/{device:str}", summary="Remove a device")
 async def remove_device(state: State, device: DeviceId) -> None:
     """It cannot log in any more; its records stay."""
@@ -53,5 +71,5 @@ router = Router(
     tags=["Boards"],
     guards=[admin_only],
     security=[{"adminToken": []}],
-    route_handlers=[add_devices, renew_device, configure_device, remove_device],
+    route_handlers=[add_devices, renew_device, configure_device, tag_devices, remove_device],
 )

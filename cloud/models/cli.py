@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -84,6 +85,8 @@ def show_(name: str, version: str | None, data: str | None, server: str | None, 
     for key in ("detector", "schema", "threshold", "margin", "sequence"):
         facts.add_row(key, str(summary[key]))
     facts.add_row("published", when(summary["created_ms"]))
+    facts.add_row("note", found["note"] or "-")
+    facts.add_row("updates", ", ".join(f"{count} {state}" for state, count in found["status"].items()) or "-")
     facts.add_row("runs on", _names(found["running"]))
     facts.add_row("wanted on", _names(found["wanted"]))
     console.print(facts)
@@ -110,6 +113,32 @@ def promote(
     with served(data, server) as client:
         done = client.request("PUT", f"/models/{name}/aliases/{alias}", json={"version": version, "note": note})
     _print_deployed(done, as_json)
+
+
+@model.command()
+@click.argument("name")
+@click.argument("version")
+@click.argument("text")
+@remote
+def note(name: str, version: str, text: str, data: str | None, server: str | None, as_json: bool) -> None:
+    """Say something of a version; `edgewise model show` shows it. Nothing else of a version ever changes."""
+    with served(data, server) as client:
+        show(as_json, client.put(f"/models/{name}/{version}/note", {"note": text}))
+
+
+@model.command()
+@click.argument("device", metavar="BOARD")
+@click.option("--at", "at", type=click.DateTime(["%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d"]), help="UTC.")
+@remote
+def ran(device: str, at: datetime | None, data: str | None, server: str | None, as_json: bool) -> None:
+    """Which models a board ran, the last first; with --at the one it ran then."""
+    with served(data, server) as client:
+        at_ms = None if at is None else round(at.replace(tzinfo=UTC).timestamp() * 1000)
+        found = client.get(f"/devices/{device}/models", at_ms=at_ms)
+    table = Table("since", "model", "version", "artifact", box=None)
+    for run in found:
+        table.add_row(when(run["since_ms"]), run["name"] or "built-in", run["version"] or "-", run["sha8"] or "-")
+    show(as_json, found, table)
 
 
 @model.command()

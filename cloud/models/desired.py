@@ -8,7 +8,7 @@ It may run at any time and any number of times: with nothing new to say it write
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -42,6 +42,13 @@ class _Wanted:
     name: str
     version: str
     cause: str
+
+
+class Held(NamedTuple):
+    """What matters of an artifact where a board runs it."""
+
+    floor: int  # the lowest sequence the board may go back to
+    payload_bytes: int
 
 
 async def assign(
@@ -87,7 +94,7 @@ async def reconcile(connection: AsyncConnection, now_ms: int, only: Sequence[str
     """Brings `desired` in line with what is wanted, for all boards or those named; returns what changed."""
     champions = await _champions(connection)
     known: dict[tuple[str, str], list[Candidate]] = {}
-    floors = await _rollback_floors(connection)
+    there = await held(connection)
     changes: list[Change] = []
     for part in [None] if only is None else chunks(only):
         for row in await _boards(connection, part):
@@ -98,7 +105,7 @@ async def reconcile(connection: AsyncConnection, now_ms: int, only: Sequence[str
                 key = (wanted.name, wanted.version)
                 if key not in known:
                     known[key] = await candidates(connection, *key)
-                change = _resolve(row, floors, wanted, known[key], now_ms)
+                change = _resolve(row, there, wanted, known[key], now_ms)
             cause = "" if isinstance(wanted, str) else wanted.cause
             if await _write(connection, row, change, cause, now_ms):
                 changes.append(change)
@@ -125,11 +132,11 @@ def _wanted(row: sa.RowMapping, champions: dict[str, sa.RowMapping]) -> _Wanted 
 
 
 def _resolve(
-    row: sa.RowMapping, floors: Mapping[str, int], wanted: _Wanted, candidates: list[Candidate], now_ms: int
+    row: sa.RowMapping, there: Mapping[str, Held], wanted: _Wanted, candidates: list[Candidate], now_ms: int
 ) -> Change:
     if row["hello_ms"] is None:
         return Change(row["device"], None, f"{wanted.name} {wanted.version} waits for the board's first HELLO")
-    board = board_of(row, row["previous_sha8"] or "", floors.get(row["model_sha8"], 0))
+    board = board_of(row, row["previous_sha8"] or "", there.get(row["model_sha8"] or ""))
     choice = choose(board, candidates, now_ms // 1000)
     if choice.candidate is None:
         reason = wire.REASON_NAMES[choice.reason]
@@ -137,12 +144,22 @@ def _resolve(
     return Change(row["device"], choice.candidate.sha256, "")
 
 
-def board_of(row: sa.RowMapping, previous: str = "", floor: int = 0) -> Board:
-    """The capabilities in a row of `devices` that has seen a HELLO; `previous` and `floor` as in Board."""
+def board_of(row: sa.RowMapping, previous: str = "", present: Held | None = None) -> Board:
+    """The capabilities in a row of `devices` that has seen a HELLO; `previous` as in Board, `present`: what it runs."""
+    present = present or Held(0, 0)
     target = artifact.Target(
         row["arch"], row["abi"], row["formats"], bytes.fromhex(row["schema_hash"]), row["proto"], row["sequence"]
     )
-    return Board(target, tuple(row["key_ids"]), row["free_flash"], row["model_sha8"] or "", previous, floor)
+    return Board(
+        target,
+        tuple(row["key_ids"]),
+        row["free_flash"],
+        row["model_sha8"] or "",
+        previous,
+        present.floor,
+        row["free_heap"],
+        present.payload_bytes,
+    )
 
 
 async def _write(connection: AsyncConnection, row: sa.RowMapping, change: Change, cause: str, now_ms: int) -> bool:
@@ -210,10 +227,10 @@ async def _champions(connection: AsyncConnection) -> dict[str, sa.RowMapping]:
     return {row["name"]: row for row in (await connection.execute(query)).mappings()}
 
 
-async def _rollback_floors(connection: AsyncConnection) -> dict[str, int]:
-    """sha8 of each artifact -> the lowest sequence a board that runs it may go back to."""
+async def held(connection: AsyncConnection) -> dict[str, Held]:
+    """What matters of each artifact where a board runs it, by its sha8."""
     rows = await connection.execute(sa.select(artifacts.c.sha256, artifacts.c.manifest))
-    return {row.sha256[:16]: row.manifest.get("rollback_floor", 0) for row in rows}
+    return {row.sha256[:16]: Held(row.manifest.get("rollback_floor", 0), row.manifest["payload_size"]) for row in rows}
 
 
 async def candidates(connection: AsyncConnection, name: str, version: str) -> list[Candidate]:

@@ -18,6 +18,8 @@ MAX_ARTIFACTS = 16  # of one upload
 
 # What all artifacts of one version share; only arch, ABI, format and the payload differ from target to target.
 COMMON = ("name", "version", "sequence", "schema", "detector", "threshold", "margin")
+# A stand-in (manifest.rung above 0) is another model for the same purpose.
+COMMON_OF_STAND_INS = COMMON[:4]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +42,8 @@ class Submission:
 
     @property
     def manifest(self) -> artifact.Manifest:
-        """Any of the manifests: what they share is the version's."""
-        return self.artifacts[0].manifest
+        """That of the lowest rung: what its artifacts share is the version's."""
+        return min((item.manifest for item in self.artifacts), key=lambda manifest: manifest.rung)
 
 
 def check(files: Sequence[bytes], cards: Sequence[bytes], trusted: Mapping[str, bytes]) -> Submission:
@@ -52,15 +54,15 @@ def check(files: Sequence[bytes], cards: Sequence[bytes], trusted: Mapping[str, 
     if not 1 <= len(files) <= MAX_ARTIFACTS:
         raise BadRequest(f"{len(files)} artifacts in one upload", f"send 1 to {MAX_ARTIFACTS}")
     checked = tuple(check_artifact(data, trusted) for data in files)
-    first = checked[0].manifest
-    targets: set[tuple[str, int, str]] = set()
+    first = min((item.manifest for item in checked), key=lambda manifest: manifest.rung)
+    targets: set[tuple[str, int, str, int]] = set()
     for item in checked:
-        for field in COMMON:
+        for field in COMMON if item.manifest.rung == first.rung else COMMON_OF_STAND_INS:
             if getattr(item.manifest, field) != getattr(first, field):
                 raise BadArtifact(
                     f"the artifacts disagree on {field}", "upload the artifacts of one export together, and only those"
                 )
-        target = (item.manifest.arch, item.manifest.abi, item.manifest.format)
+        target = (item.manifest.arch, item.manifest.abi, item.manifest.format, item.manifest.rung)
         if target in targets:
             raise BadArtifact(f"two artifacts for {describe(item.manifest)}", "upload one per target")
         targets.add(target)
@@ -112,9 +114,10 @@ def signature_holds(digest: bytes, signature: bytes, public_key: bytes) -> bool:
 
 def describe(manifest: artifact.Manifest) -> str:
     """The target in words, such as `xtensawin native (ABI 6.3)` or `any blob`."""
+    rung = f", rung {manifest.rung}" if manifest.rung else ""
     if manifest.format == artifact.FORMAT_NATIVE:
-        return f"{manifest.arch} native (ABI {manifest.abi >> 8}.{manifest.abi & 255})"
-    return f"{manifest.arch} {manifest.format}"
+        return f"{manifest.arch} native (ABI {manifest.abi >> 8}.{manifest.abi & 255}){rung}"
+    return f"{manifest.arch} {manifest.format}{rung}"
 
 
 def _check_card(card: bytes) -> dict[str, Any]:

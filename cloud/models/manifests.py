@@ -7,7 +7,7 @@ from contract import artifact
 _BYTES_FIELDS = ("card_sha256", "golden_sha256", "payload_sha256", "schema_hash")
 _FIELDS = (
     *(field[0] for field in artifact.FIELDS if field[0] != "class"),
-    artifact.ROLLBACK_FLOOR[0],
+    *(field[0] for field in artifact.OPTIONAL),
 )
 
 
@@ -23,6 +23,6 @@ def to_json(manifest: artifact.Manifest) -> dict[str, Any]:
 def from_json(fields: dict[str, Any]) -> artifact.Manifest:
     """The manifest `to_json` was given."""
     raw = {key: bytes.fromhex(value) if key in _BYTES_FIELDS else value for key, value in fields.items()}
-    for key in ("margin", "threshold", "tolerance"):
-        raw[key] = float(raw[key])  # a JSON column may give 2.0 back as 2
+    for key in ("margin", "threshold", "tolerance", "disagreement"):
+        raw[key] = float(raw.get(key, 0))  # a JSON column may give 2.0 back as 2
     return artifact.Manifest(raw)

@@ -1,18 +1,18 @@
 """What the registry knows, read only."""
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from cloud.devices.queries import named
 from cloud.errors import NotFound
 from cloud.models.intake import describe
 from cloud.models.manifests import from_json
 from cloud.models.tables import deployments, model_runs
-from cloud.models.views import AliasChange, Artifact, Difference, ModelRun, Trace, Version, VersionDetail
-from cloud.store.tables import alias_history, aliases, artifacts, desired, devices, epochs, events, models
+from cloud.models.views import AliasChange, Artifact, ModelRun, Trace, Version, VersionDetail
+from cloud.store.tables import alias_history, aliases, artifacts, desired, devices, epochs, events, models, updates
 from contract import wire
 
 _MAX_BOARDS = 1000
@@ -36,7 +36,7 @@ async def show_version(connection: AsyncConnection, name: str, version: str) -> 
     found = await connection.execute(
         sa.select(artifacts)
         .where(artifacts.c.name == name, artifacts.c.version == version)
-        .order_by(artifacts.c.format.desc(), artifacts.c.arch)
+        .order_by(artifacts.c.rung, artifacts.c.format.desc(), artifacts.c.arch)
     )
     items = [artifact_view(item) for item in found.mappings()]
     running = sa.select(devices.c.device).where(devices.c.model_name == name, devices.c.model_version == version)
@@ -45,6 +45,8 @@ async def show_version(connection: AsyncConnection, name: str, version: str) -> 
         summary=_version(row, await _facts(connection)),
         artifacts=items,
         card=row["card"],
+        note=row["note"],
+        status=await _status(connection, items),
         running=await _names(connection, running),
         wanted=await _names(connection, wanted),
     )
@@ -66,12 +68,6 @@ async def alias_changes(connection: AsyncConnection, name: str, alias: str | Non
         query = query.where(alias_history.c.alias == alias)
     rows = (await connection.execute(query.limit(1000))).mappings()
     return [AliasChange(**{key: value for key, value in row.items() if key != "id"}) for row in rows]
-
-
-async def diff(connection: AsyncConnection, name: str, before: str, after: str) -> list[Difference]:
-    """In what two versions of a model differ: manifests by target, then the cards, keys as dotted paths."""
-    old, new = await show_version(connection, name, before), await show_version(connection, name, after)
-    return _differences(_flat(old), _flat(new))
 
 
 async def model_runs_of(connection: AsyncConnection, device: str, limit: int = 100) -> list[ModelRun]:
@@ -162,9 +158,12 @@ async def _facts(connection: AsyncConnection) -> _Facts:
     for row in await connection.execute(sa.select(aliases).order_by(aliases.c.alias)):
         facts.aliases[row.name, row.version].append(row.alias)
     columns = (artifacts.c.name, artifacts.c.version)
-    targets = sa.select(*columns, artifacts.c.arch, artifacts.c.format).order_by(artifacts.c.format.desc())
+    targets = sa.select(*columns, artifacts.c.arch, artifacts.c.format, artifacts.c.rung)
+    targets = targets.order_by(artifacts.c.rung, artifacts.c.format.desc())
     for row in await connection.execute(targets):
-        facts.targets[row.name, row.version].append(f"{row.arch} {row.format}")
+        facts.targets[row.name, row.version].append(
+            f"{row.arch} {row.format}" + (f" rung {row.rung}" if row.rung else "")
+        )
     running = sa.select(devices.c.model_name, devices.c.model_version, sa.func.count()).group_by(
         devices.c.model_name, devices.c.model_version
     )
@@ -197,6 +196,22 @@ def _version(row: sa.RowMapping, facts: _Facts) -> Version:
     )
 
 
+async def _status(connection: AsyncConnection, items: list[Artifact]) -> dict[str, int]:
+    """How far the boards are that were told to take a version: the last step of each that they reported of it."""
+    sha8s = [item.sha256[:16] for item in items]
+    newest = sa.select(updates.c.device, sa.func.max(updates.c.received_ms).label("at_ms"))
+    newest = newest.where(updates.c.sha8.in_(sha8s)).group_by(updates.c.device).subquery()
+    query = (
+        sa.select(updates.c.device, updates.c.state)
+        .join(newest, (newest.c.device == updates.c.device) & (newest.c.at_ms == updates.c.received_ms))
+        .where(updates.c.sha8.in_(sha8s))
+        .order_by(updates.c.epoch, updates.c.seq)
+    )
+    last = {row.device: row.state for row in await connection.execute(query)}
+    counts = Counter(named(wire.UPDATE_NAMES, state) for state in last.values())
+    return dict(sorted(counts.items()))
+
+
 async def _names(connection: AsyncConnection, query: sa.Select[Any]) -> list[str]:
     return list((await connection.execute(query.order_by(sa.text("1")).limit(_MAX_BOARDS))).scalars())
 
@@ -210,25 +225,3 @@ async def _deployed(connection: AsyncConnection, device: str, sha256: str, at_ms
         .limit(1)
     )
     return (await connection.execute(query)).mappings().one_or_none()
-
-
-def _flat(detail: VersionDetail) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for item in detail.artifacts:
-        for key, value in item.manifest.items():
-            flat[f"{item.arch} {item.format}.{key}"] = value
-    _flatten("card", detail.card, flat)
-    return flat
-
-
-def _flatten(path: str, value: Any, into: dict[str, Any]) -> None:
-    if isinstance(value, dict):
-        for key, inner in value.items():  # pyright: ignore[reportUnknownVariableType]
-            _flatten(f"{path}.{key}", inner, into)
-    else:
-        into[path] = value
-
-
-def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[Difference]:
-    keys: Sequence[str] = sorted(old.keys() | new.keys())
-    return [Difference(key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)]

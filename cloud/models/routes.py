@@ -10,13 +10,13 @@ from litestar.exceptions import MethodNotAllowedException
 from litestar.params import Body, Parameter
 from litestar.status_codes import HTTP_200_OK
 from litestar.types import Receive, Scope, Send
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from cloud.auth import admin_only
 from cloud.clock import now_ms
 from cloud.devices.routes import DeviceId
 from cloud.errors import BadRequest, NotFound
-from cloud.models import housekeeping, keys, queries
+from cloud.models import compare, housekeeping, keys, queries
 from cloud.models.intake import MAX_ARTIFACTS, MAX_CARD_BYTES
 from cloud.models.service import Audience, Registry
 from cloud.models.views import (
@@ -66,6 +66,12 @@ class Promote(Struct, frozen=True, forbid_unknown_fields=True):
 
     version: str
     note: str = ""
+
+
+class Note(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is to be said of a version."""
+
+    note: Annotated[str, Meta(max_length=2000)]
 
 
 class Trust(Struct, frozen=True, forbid_unknown_fields=True):
@@ -125,6 +131,14 @@ async def show_version(state: State, name: ModelName, version: VersionText) -> V
         return await queries.show_version(connection, name, version)
 
 
+@put("/models/{name:str}/{version:str}/note", summary="Say something of a version", **_ADMIN)
+async def note(state: State, name: ModelName, version: VersionText, data: Note) -> Note:
+    """In place of what was said before; nothing else of a version ever changes."""
+    registry: Registry = state.registry
+    await registry.note(name, version, data.note)
+    return data
+
+
 @delete("/models/{name:str}/{version:str}", status_code=HTTP_200_OK, summary="Delete a version", **_ADMIN)
 async def delete_version(state: State, name: ModelName, version: VersionText) -> Version:
     """Refused while an alias, an assignment, a rollout or a board uses it. Its blobs go with the next collection."""
@@ -139,9 +153,9 @@ async def diff(
     before: Annotated[str, Parameter(max_length=32)],
     after: Annotated[str, Parameter(max_length=32)],
 ) -> list[Difference]:
-    """Manifests by target and the cards, keys as dotted paths."""
+    """Manifests by target, the trees two forests share, and the cards; keys as dotted paths."""
     async with state.engine.connect() as connection:
-        return await queries.diff(connection, name, before, after)
+        return await compare.diff(connection, state.blobs, name, before, after)
 
 
 @get("/models/{name:str}/history", summary="How the aliases of a model moved")
@@ -236,6 +250,7 @@ router = Router(
         list_models,
         list_versions,
         show_version,
+        note,
         delete_version,
         diff,
         history,

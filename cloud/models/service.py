@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -13,7 +12,7 @@ from cloud.errors import BadArtifact, BadRequest, Conflict, NotFound
 from cloud.models import desired as outbox
 from cloud.models import keys
 from cloud.models.blobs import Blobs
-from cloud.models.intake import Checked, Submission, check, describe
+from cloud.models.intake import COMMON, COMMON_OF_STAND_INS, Checked, Submission, check, describe
 from cloud.models.manifests import to_json
 from cloud.models.queries import find_version
 from cloud.models.views import Board, Deployed
@@ -96,6 +95,13 @@ class Registry:
             boards = await _reconciled(connection, now) if alias == outbox.CHAMPION else []
         return Deployed(name, version, [], boards)
 
+    async def note(self, name: str, version: str, text: str) -> None:
+        """What is to be said of a version, instead of what was; the version itself does not change."""
+        async with self._writing.begin() as connection:
+            await find_version(connection, name, version)
+            of = (models.c.name == name) & (models.c.version == version)
+            await connection.execute(sa.update(models).where(of).values(note=text))
+
     async def deploy(self, name: str, version: str, to: Audience, note: str = "") -> Deployed:
         """Tells boards to run a version that is in the registry."""
         async with self._writing.begin() as connection:
@@ -169,6 +175,11 @@ async def _add_version(connection: AsyncConnection, submission: Submission, now:
     if found is not None:
         await _extend_version(connection, found, submission)
         return
+    if manifest.rung:
+        raise BadArtifact(
+            f"{describe(manifest)} stands in for {manifest.name} {manifest.version}, which is not there",
+            "publish the version itself first, or with it",
+        )
     highest = (await connection.execute(sa.select(sa.func.max(models.c.sequence)).where(of_name))).scalar()
     if highest is not None and manifest.sequence <= highest:
         raise Conflict(
@@ -194,15 +205,8 @@ async def _add_version(connection: AsyncConnection, submission: Submission, now:
 async def _extend_version(connection: AsyncConnection, found: sa.RowMapping, submission: Submission) -> None:
     """More artifacts of a version that exists: they must say the same of it."""
     manifest = submission.manifest
-    facts: dict[str, Any] = {
-        "sequence": manifest.sequence,
-        "schema": manifest.schema,
-        "detector": manifest.detector,
-        "threshold": manifest.threshold,
-        "margin": manifest.margin,
-    }
-    for field, value in facts.items():
-        if found[field] != value:
+    for field in COMMON_OF_STAND_INS[2:] if manifest.rung else COMMON[2:]:
+        if found[field] != getattr(manifest, field):
             raise Conflict(
                 f"{manifest.name} {manifest.version} exists with another {field}",
                 "versions never change: export under a new version",
@@ -225,6 +229,7 @@ async def _add_artifact(connection: AsyncConnection, item: Checked, now: int) ->
             artifacts.c.arch == manifest.arch,
             artifacts.c.abi == manifest.abi,
             artifacts.c.format == manifest.format,
+            artifacts.c.rung == manifest.rung,
         )
     )
     stored = found.scalar_one_or_none()
@@ -243,6 +248,7 @@ async def _add_artifact(connection: AsyncConnection, item: Checked, now: int) ->
             arch=manifest.arch,
             abi=manifest.abi,
             format=manifest.format,
+            rung=manifest.rung,
             size=len(item.data),
             key_id=item.key_id,
             manifest=to_json(manifest),

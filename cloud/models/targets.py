@@ -24,6 +24,7 @@ _NEARNESS = (
     wire.REASON_EXPIRED,
     wire.REASON_OLD_SEQUENCE,
     wire.REASON_NO_SPACE,
+    wire.REASON_NO_MEMORY,
 )
 
 
@@ -37,6 +38,8 @@ class Board:
     running: str  # sha8 of its model in hex, "" when it has none
     previous: str = ""  # sha8 of the model it ran before: it lies in its other slot
     floor: int = 0  # the lowest sequence its present model lets it go back to
+    free_heap_bytes: int | None = None  # during its last session, with its present model loaded; None: not known
+    held_bytes: int = 0  # payload of its present model, which the new one replaces
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +75,20 @@ def refusal(board: Board, candidate: Candidate, now_s: int) -> int:
         return wire.REASON_UNKNOWN_KEY
     if candidate.size_bytes + _FLASH_SLACK_BYTES > board.free_flash_bytes:
         return wire.REASON_NO_SPACE
+    if board.free_heap_bytes is not None and _ram_bytes(candidate) > board.free_heap_bytes + board.held_bytes:
+        return wire.REASON_NO_MEMORY
     return wire.REASON_OK
 
 
+def _ram_bytes(candidate: Candidate) -> int:
+    """What a payload takes while it is loaded: machine code and tables lie in RAM as they lie on flash."""
+    return candidate.manifest.payload_size
+
+
 def choose(board: Board, candidates: Sequence[Candidate], now_s: int) -> Choice:
-    """The best of a version's artifacts for a board: what it runs already, else native before blob, else the smaller.
+    """The best of a version's artifacts for a board: what it runs already, else the lowest rung it can take.
+
+    The version itself comes before what stands in for it; of one rung, native before blob, and then the smaller.
 
     Without a match the reason is that of the artifact which came closest.
     """
@@ -85,7 +97,13 @@ def choose(board: Board, candidates: Sequence[Candidate], now_s: int) -> Choice:
     if fitting:
         best = min(
             fitting,
-            key=lambda c: (not _runs(board, c), c.manifest.format != artifact.FORMAT_NATIVE, c.size_bytes, c.sha256),
+            key=lambda c: (
+                not _runs(board, c),
+                c.manifest.rung,
+                c.manifest.format != artifact.FORMAT_NATIVE,
+                c.size_bytes,
+                c.sha256,
+            ),
         )
         return Choice(best, wire.REASON_OK, "")
     if not verdicts:
@@ -129,6 +147,9 @@ def _sentence(board: Board, candidate: Candidate, reason: int) -> str:
             return "the artifact has expired"
         case wire.REASON_OLD_SEQUENCE:
             return f"the board takes nothing below sequence {target.sequence}, the artifact has {manifest.sequence}"
+        case wire.REASON_NO_MEMORY:
+            free = (board.free_heap_bytes or 0) + board.held_bytes
+            return f"the model takes {_ram_bytes(candidate)} bytes of RAM, the board would have {free} free"
         case _:
             return f"the artifact has {candidate.size_bytes} bytes, the board {board.free_flash_bytes} free"
 

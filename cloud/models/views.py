@@ -64,6 +64,10 @@ class VersionDetail(Struct, frozen=True):
     running: list[str]
     """Boards whose last HELLO named it, at most 1,000."""
     wanted: list[str]
+    note: str = ""
+    """What operators have to say of it."""
+    status: dict[str, int] = {}
+    """Boards by the last step of an update to it that they reported, such as committed or refused."""
 
 
 class AliasChange(Struct, frozen=True):

@@ -28,7 +28,11 @@ def rollout() -> None:
 @click.argument("version")
 @click.option("--fallback", required=True, help="The version boards run now, and go back to.")
 @click.option("--kind", default="", help="Only boards of this kind.")
+@click.option("--tag", "tags", multiple=True, help="Only boards with this tag; several: with all of them.")
+@click.option("--arch", default="", help="Only boards of this architecture.")
+@click.option("--firmware", default="", help="Only boards with this version of the firmware.")
 @click.option("--devices", help="Only these boards, with commas.")
+@click.option("--ab", is_flag=True, help="Only compare: --steps is one share, and you decide after the soak.")
 @click.option("--steps", default="5,25,50,100", show_default=True, help="Percent of the boards, step by step.")
 @click.option("--min-canaries", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--period-s", type=click.FloatRange(0), default=0, help="How often boards report; 0: measured.")
@@ -42,6 +46,8 @@ def plan(
     name: str,
     version: str,
     devices: str | None,
+    tags: tuple[str, ...],
+    ab: bool,
     steps: str,
     period_s: float,
     start_now: bool,
@@ -59,6 +65,8 @@ def plan(
         "name": name,
         "version": version,
         "devices": [] if devices is None else devices.split(","),
+        "tags": list(tags),
+        "mode": "ab" if ab else "ramp",
         "steps": percents,
         "period_ms": round(period_s * 1000),
         **facts,

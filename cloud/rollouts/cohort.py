@@ -17,7 +17,7 @@ from cloud.models.targets import choose
 from cloud.rollouts.facts import past_of
 from cloud.rollouts.plan import MAX_COHORT, Plan, canaries_of, in_bucket_order
 from cloud.rollouts.tables import rollout_boards
-from cloud.store.tables import artifacts, devices, health, models
+from cloud.store.tables import artifacts, device_tags, devices, health, models
 
 DEFAULT_PERIOD_MS = 3_600_000
 
@@ -28,28 +28,19 @@ async def eligible(connection: AsyncConnection, plan: Plan, now_ms: int) -> list
     That they run the fallback is what makes going back sure: it stays in their other slot. Raises BadRequest for an
     empty cohort, saying how many boards each condition left.
     """
-    pinned = sa.select(assignments.c.device).where(assignments.c.version.is_not(None))
-    query = sa.select(devices).where(
-        devices.c.model_name == plan.name,
-        devices.c.model_version == plan.fallback,
-        devices.c.device.not_in(pinned) | devices.c.device.in_(_in_rollouts()),
-    )
-    if plan.kind:
-        query = query.where(devices.c.kind == plan.kind)
-    rows = (await connection.execute(query.order_by(devices.c.device).limit(MAX_COHORT + 1))).mappings().all()
+    rows = await _matching(connection, plan)
     wanted = set(plan.devices)
     if wanted:
         missing = sorted(wanted - {row["device"] for row in rows})
         if missing:
             raise BadRequest(
                 f"{', '.join(missing[:5])} run{'s' if len(missing) == 1 else ''} no {plan.name} {plan.fallback}",
-                "a rollout is for boards that run the version it can go back to",
+                "a rollout is for boards that run the version it can go back to, and match its filters",
             )
         rows = [row for row in rows if row["device"] in wanted]
     if len(rows) > MAX_COHORT:
-        raise BadRequest(f"more than {MAX_COHORT} boards in one rollout", "narrow it with --kind or --devices")
-    candidates = await outbox.candidates(connection, plan.name, plan.version)
-    fitting = [row["device"] for row in rows if choose(outbox.board_of(row), candidates, now_ms // 1000).candidate]
+        raise BadRequest(f"more than {MAX_COHORT} boards in one rollout", "narrow it with --kind, --tag or --devices")
+    fitting = await _able(connection, plan, rows, now_ms)
     if not fitting:
         raise BadRequest(
             f"no board to roll {plan.name} {plan.version} out to: {len(rows)} run {plan.fallback} and match, none of "
@@ -57,6 +48,53 @@ async def eligible(connection: AsyncConnection, plan: Plan, now_ms: int) -> list
             "see `edgewise device list`, or add an artifact for their target",
         )
     return fitting
+
+
+async def join(connection: AsyncConnection, rollout: int, plan: Plan, now_ms: int) -> list[str]:
+    """Takes in the boards that would be of the cohort had they been there at its start; returns them.
+
+    They come last, so that who is a canary does not change. A plan that names its boards takes in no others.
+    """
+    if plan.devices:
+        return []
+    known = set((await connection.execute(sa.select(rollout_boards.c.device).where(_of(rollout)))).scalars())
+    taken = set((await connection.execute(_in_rollouts())).scalars())
+    rows = [row for row in await _matching(connection, plan) if row["device"] not in known | taken]
+    late = in_bucket_order(rollout, await _able(connection, plan, rows[: MAX_COHORT - len(known)], now_ms))
+    if late:
+        await _write_down(connection, rollout, late, len(known))
+        await take_hold(connection, rollout, plan, late, now_ms)
+    return late
+
+
+async def _matching(connection: AsyncConnection, plan: Plan) -> Sequence[sa.RowMapping]:
+    pinned = sa.select(assignments.c.device).where(assignments.c.version.is_not(None))
+    query = sa.select(devices).where(
+        devices.c.model_name == plan.name,
+        devices.c.model_version == plan.fallback,
+        devices.c.device.not_in(pinned) | devices.c.device.in_(_in_rollouts()),
+    )
+    for column, value in (
+        (devices.c.kind, plan.kind),
+        (devices.c.arch, plan.arch),
+        (devices.c.firmware, plan.firmware),
+    ):
+        if value:
+            query = query.where(column == value)
+    for tag in plan.tags:
+        query = query.where(devices.c.device.in_(sa.select(device_tags.c.device).where(device_tags.c.tag == tag)))
+    return (await connection.execute(query.order_by(devices.c.device).limit(MAX_COHORT + 1))).mappings().all()
+
+
+async def _able(connection: AsyncConnection, plan: Plan, rows: Sequence[sa.RowMapping], now_ms: int) -> list[str]:
+    candidates = await outbox.candidates(connection, plan.name, plan.version)
+    held = await outbox.held(connection)
+    boards = [(row["device"], outbox.board_of(row, present=held.get(row["model_sha8"]))) for row in rows]
+    return [device for device, board in boards if choose(board, candidates, now_ms // 1000).candidate]
+
+
+def _of(rollout: int) -> sa.ColumnElement[bool]:
+    return rollout_boards.c.rollout == rollout
 
 
 def _in_rollouts() -> sa.Select[Any]:
@@ -84,8 +122,12 @@ async def check(connection: AsyncConnection, plan: Plan, names: Sequence[str]) -
 
 async def enrol(connection: AsyncConnection, rollout: int, names: Sequence[str]) -> None:
     """Writes the cohort down, in bucket order; nothing happens to the boards yet."""
+    await _write_down(connection, rollout, in_bucket_order(rollout, names), 0)
+
+
+async def _write_down(connection: AsyncConnection, rollout: int, names: Sequence[str], first_rank: int) -> None:
     fixed: dict[str, Any] = {"rollout": rollout, "active": False, "exposed": False, "before": {}}
-    rows = [{**fixed, "device": device, "rank": rank} for rank, device in enumerate(in_bucket_order(rollout, names))]
+    rows = [{**fixed, "device": device, "rank": rank} for rank, device in enumerate(names, first_rank)]
     await connection.execute(sa.insert(rollout_boards), rows)
 
 

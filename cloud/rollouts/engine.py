@@ -17,7 +17,8 @@ not by how often the controller ran.
 
 A gate that finds the candidate worse leads to ROLLING_BACK from every stage in which boards run it. Boards that sleep
 or are offline wait and do not fail; what falls silent after it took the candidate does. When the reports a stage needs
-are patience_periods overdue, it is PAUSED: without evidence nothing goes forward.
+are patience_periods overdue, it is PAUSED: without evidence nothing goes forward. An A/B comparison has no RAMP: after
+its soak it waits for the operator, whose approval leads to DONE.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from msgspec.structs import replace
 
 from cloud.errors import Conflict
 from cloud.rollouts.gates import BoardFacts, Finding, Status, judge, judge_installs
-from cloud.rollouts.plan import Plan, exposed_at, is_open
+from cloud.rollouts.plan import Mode, Plan, exposed_at, is_open
 
 CANARY_PERIODS = 2
 """How long sleeping canaries are waited for when the others have tried the candidate."""
@@ -77,6 +78,7 @@ TRANSITIONS: dict[tuple[Stage, Trigger], Stage] = {
     (Stage.SOAK, Trigger.SOAKED): Stage.RAMP,
     (Stage.RAMP, Trigger.STEP): Stage.RAMP,
     (Stage.RAMP, Trigger.COMPLETE): Stage.DONE,
+    (Stage.SOAK, Trigger.COMPLETE): Stage.DONE,  # an A/B comparison that the operator decides for the candidate
     **{(stage, Trigger.WORSE): Stage.ROLLING_BACK for stage in (*EXPOSING, Stage.PAUSED)},
     **{(stage, Trigger.ROLLBACK): Stage.ROLLING_BACK for stage in (*EXPOSING, Stage.PAUSED)},
     **{(stage, Trigger.ABORT): Stage.ABORTED for stage in (*EXPOSING, Stage.PAUSED, Stage.ROLLING_BACK)},
@@ -199,6 +201,10 @@ def _withdrawn(plan: Plan, state: State, boards: Sequence[BoardFacts], now_ms: i
 
 def _next_step(plan: Plan, state: State, boards: Sequence[BoardFacts], now_ms: int) -> State:
     if state.stage == Stage.SOAK:
+        if plan.mode == Mode.AB:
+            if not state.approved:
+                return replace(state, reason=f"compared: `approve` takes {plan.version}, `rollback` {plan.fallback}")
+            return moved(state, Trigger.COMPLETE, now_ms, "the operator took it")
         if plan.approval and not state.approved:
             return replace(state, reason="waits for `edgewise rollout approve`")
         trigger, reason = Trigger.SOAKED, f"{plan.soak_periods} periods without a finding"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from enum import StrEnum
 
 import msgspec
 
@@ -26,6 +27,15 @@ SHARES = {
     "routed": 0.1,
 }
 """Each gate's share of the error budget. Alarms are few and differ most between boards: their gate needs the most."""
+
+
+class Mode(StrEnum):
+    """What a rollout is for."""
+
+    RAMP = "ramp"
+    """To bring the candidate to all boards, step by step."""
+    AB = "ab"
+    """To compare: one share of the boards runs the candidate for soak_periods, then the operator decides."""
 
 
 class Tolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,7 +65,14 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     period_ms: int = 0
     """0: measured on the cohort when the rollout is planned."""
     kind: str = ""
-    """Only boards of this kind."""
+    """Only boards that watch this kind of machine."""
+    tags: tuple[str, ...] = ()
+    """Only boards that have all of these."""
+    arch: str = ""
+    """Only boards of this architecture."""
+    firmware: str = ""
+    """Only boards with this version of the firmware."""
+    mode: Mode = Mode.RAMP
     devices: tuple[str, ...] = ()
     """Only these boards."""
     steps: tuple[int, ...] = (5, 25, 50, 100)
@@ -93,9 +110,7 @@ def validated(plan: Plan) -> Plan:
         raise BadRequest(f"{plan.version} is also the fallback", "name the version boards shall go back to")
     if not _MINUTE_MS // 60 <= plan.period_ms <= 7 * 1440 * _MINUTE_MS:
         raise BadRequest(f"a report period of {plan.period_ms} ms", "give one from a second to a week")
-    rising = all(a < b for a, b in zip(plan.steps, plan.steps[1:], strict=False))
-    if not 2 <= len(plan.steps) <= MAX_STEPS or not rising or plan.steps[0] < 1 or plan.steps[-1] != 100:
-        raise BadRequest(f"steps {list(plan.steps)}", "give 2 to 10 rising percentages that end with 100")
+    _check_steps(plan)
     for name in ("min_canaries", "soak_periods", "ramp_periods", "patience_periods"):
         if not 1 <= getattr(plan, name) <= 1000:
             raise BadRequest(f"{name} is {getattr(plan, name)}", "give a number from 1 to 1000")
@@ -108,6 +123,15 @@ def validated(plan: Plan) -> Plan:
     if plan.window:
         parse_window(plan.window)
     return plan
+
+
+def _check_steps(plan: Plan) -> None:
+    rising = all(a < b for a, b in zip(plan.steps, plan.steps[1:], strict=False))
+    if plan.mode == Mode.AB:
+        if len(plan.steps) != 1 or not 1 <= plan.steps[0] <= 50:
+            raise BadRequest(f"steps {list(plan.steps)} of an A/B comparison", "give one percentage from 1 to 50")
+    elif not 2 <= len(plan.steps) <= MAX_STEPS or not rising or plan.steps[0] < 1 or plan.steps[-1] != 100:
+        raise BadRequest(f"steps {list(plan.steps)}", "give 2 to 10 rising percentages that end with 100")
 
 
 def canaries_of(plan: Plan, cohort: int) -> int:

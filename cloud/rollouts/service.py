@@ -155,6 +155,9 @@ class Rollouts:
         now = self._clock_ms()
         _, before = await _load(connection, rollout)
         state = decision.state
+        if state.stage == Stage.RAMP and state.step > before.step:
+            late = await cohorts.join(connection, rollout, plan, now)
+            reason += f"; {len(late)} boards joined" if late else ""
         cohort = await members(connection, rollout)
         exposed = exposed_now(plan, state, len(cohort))
         changed = await _tell(connection, rollout, plan, cohort, exposed, now)

@@ -90,6 +90,15 @@ devices = sa.Table(
     _count("unknown_codes"),  # messages with a code this cloud does not know, ever
 )
 
+# Words an operator puts on devices, to choose them by.
+device_tags = sa.Table(
+    "device_tags",
+    metadata,
+    sa.Column("device", sa.String(wire.MAX_DEVICE_ID), sa.ForeignKey("devices.device"), primary_key=True),
+    sa.Column("tag", sa.String(32), primary_key=True),
+    sa.Index(None, "tag"),
+)
+
 epochs = sa.Table(
     "epochs",
     metadata,
@@ -252,6 +261,7 @@ models = sa.Table(
     sa.Column("threshold", sa.Float, nullable=False),
     sa.Column("margin", sa.Float, nullable=False),
     sa.Column("card", sa.JSON, nullable=False),  # metrics and lineage, as the publisher wrote them
+    sa.Column("note", sa.Text, nullable=False, server_default=""),  # what operators have to say of it
     _ms("created_ms"),
 )
 
@@ -264,12 +274,13 @@ artifacts = sa.Table(
     sa.Column("arch", sa.String(16), nullable=False),
     sa.Column("abi", sa.Integer, nullable=False),
     sa.Column("format", sa.String(16), nullable=False),  # wire.FORMAT_NAMES
+    sa.Column("rung", sa.SmallInteger, nullable=False, server_default="0"),  # 0: the version itself, else a stand-in
     sa.Column("size", sa.BigInteger, nullable=False),
     sa.Column("key_id", sa.String(16), nullable=False),
     sa.Column("manifest", sa.JSON, nullable=False),
     _ms("created_ms"),
     sa.ForeignKeyConstraint(["name", "version"], ["models.name", "models.version"]),
-    sa.UniqueConstraint("name", "version", "arch", "abi", "format"),
+    sa.UniqueConstraint("name", "version", "arch", "abi", "format", "rung"),
 )
 
 aliases = sa.Table(

@@ -83,6 +83,11 @@ FIELDS = (
 # The lowest sequence a board may return to, from what its other slot holds, once it committed this model. Optional; 0
 # or absent allows the way back. A download below the board's counter is never allowed.
 ROLLBACK_FLOOR = ("rollback_floor", _UINT, 0, wire.MAX_U32)
+# What stands in for a version on boards that cannot take it, such as a forest of fewer trees: rung 1 before 2, and the
+# share of decisions in which it differs from the version itself (rung 0), as the publisher measured it. Optional.
+RUNG = ("rung", _UINT, 0, 9)
+DISAGREEMENT = ("disagreement", _REAL, 0, 0)
+OPTIONAL = (ROLLBACK_FLOOR, RUNG, DISAGREEMENT)
 
 
 class ArtifactError(Exception):
@@ -190,8 +195,12 @@ class Manifest:
         self.tolerance: float = fields["tolerance"]
         self.version: str = fields["version"]
         self.rollback_floor: int = fields.get("rollback_floor", 0)
+        self.rung: int = fields.get("rung", 0)
+        self.disagreement: float = fields.get("disagreement", 0.0)
         if self.margin < 0 or self.tolerance < 0:
             raise ArtifactError(wire.REASON_BAD_FORMAT, "margin or tolerance below 0")
+        if not 0 <= self.disagreement <= 1 or (self.disagreement and not self.rung):
+            raise ArtifactError(wire.REASON_BAD_FORMAT, "disagreement")
         if not valid_version(self.version):
             raise ArtifactError(wire.REASON_BAD_FORMAT, "version")
         if self.rollback_floor > self.sequence:
@@ -336,9 +345,9 @@ def _check_fields(fields: "dict[str, Any]") -> None:
             raise ArtifactError(wire.REASON_BAD_FORMAT, "no " + key)
         if not _valid(fields[key], kind, low, high):
             raise ArtifactError(wire.REASON_BAD_FORMAT, key)
-    key, kind, low, high = ROLLBACK_FLOOR
-    if key in fields and not _valid(fields[key], kind, low, high):
-        raise ArtifactError(wire.REASON_BAD_FORMAT, key)
+    for key, kind, low, high in OPTIONAL:
+        if key in fields and not _valid(fields[key], kind, low, high):
+            raise ArtifactError(wire.REASON_BAD_FORMAT, key)
 
 
 def _valid(value: "Any", kind: int, low: int, high: int) -> bool:

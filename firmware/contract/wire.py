@@ -175,6 +175,7 @@ REASON_REVOKED_KEY = 23
 REASON_RETIRED_KEY = 24  # it has handed over, and its time is over
 REASON_OLD_STATEMENT = 25  # a statement on keys whose number does not rise
 REASON_OTHERS_KEY = 26  # a statement on the key of another publisher
+REASON_NO_MEMORY = 27  # more RAM than the board has free
 REASON_NAMES = (
     "ok",
     "bad format",
@@ -203,6 +204,7 @@ REASON_NAMES = (
     "retired key",
     "old statement",
     "key of another publisher",
+    "no memory",
 )
 
 

@@ -73,6 +73,16 @@ class RolloutFleet:
                 self.report(name)
         self.follow()
 
+    def joins(self, *names: str) -> None:
+        """New boards that run the old version."""
+        self.names += names
+        self.fleet.add(*names)
+        for name in names:
+            self._running[name], self._sequence[name] = OLD, 1
+            self.fleet.say(name, True)
+            self.hello(name)
+        self.follow()
+
     def wanted(self) -> dict[str, str]:
         """Board -> the version it is told to run."""
         query = sa.select(t.desired.c.device, t.artifacts.c.version).join(

@@ -3,9 +3,12 @@
 from typing import Any
 
 import httpx
+import pytest
 import sqlalchemy as sa
 
 from cloud.store import tables as t
+from contract import wire
+from contract.artifact import ArtifactError
 from model_export.keys import PublisherKey
 from tests.support.artifacts import OTHER_SCHEMA, blob, card, digest, make, new_key
 from tests.support.fleet import Fleet
@@ -177,3 +180,35 @@ def test_schema_decides_for_a_board_without_a_model(web: Web, fleet: Fleet, key:
     web.publish(make(key, "unrelated", schema=OTHER_SCHEMA), to="all")
     assert desired_of(fleet, "bare-1")["artifact_sha256"] == digest(data)
     assert desired_of(fleet, "bare-2") == {}
+
+
+def test_a_stand_in_belongs_to_a_version_and_may_be_another_model(web: Web, fleet: Fleet, key: PublisherKey) -> None:
+    smaller = blob(key, name="ladder", payload=b"x" * 1000, rung=1, disagreement=0.01, threshold=7.5)
+    alone = problem(web.publish(smaller), 422, "bad-artifact")
+    assert alone == "any blob, rung 1 stands in for ladder 1.0.0, which is not there"
+    full = make(key, "ladder", payload=b"x" * 50_000)
+    assert web.publish(full, smaller).status_code == 201
+    again = blob(key, name="ladder", payload=b"y" * 1000, rung=1, disagreement=0.01, threshold=7.5)
+    assert "any blob, rung 1 exists with other bytes" in problem(web.publish(again), 409, "conflict")
+    assert web.publish(blob(key, name="ladder", payload=b"z", rung=2, disagreement=0.2)).status_code == 201
+    assert [item["target"] for item in web.get("/api/v1/models/ladder/1.0.0")["artifacts"]] == [
+        "x64 native (ABI 6.3)",
+        "any blob, rung 1",
+        "any blob, rung 2",
+    ]
+    both = wire.FORMAT_NATIVE | wire.FORMAT_BLOB
+    fleet.joined("roomy-1", key.key_id, formats=both)
+    fleet.joined("small-1", key.key_id, formats=both, free_heap=20_000)
+    fleet.joined("tiny-1", key.key_id, formats=wire.FORMAT_NATIVE, free_heap=20_000)
+    to = {"name": "ladder", "version": "1.0.0", "to": "roomy-1,small-1,tiny-1"}
+    boards = {board["device"]: board for board in web.admin.post("/api/v1/desired", json=to).json()["boards"]}
+    assert boards["roomy-1"]["sha256"] == digest(full)
+    assert boards["small-1"]["sha256"] == digest(smaller)
+    assert boards["tiny-1"]["sha256"] is None
+    assert "no memory: the model takes 50000 bytes of RAM, the board would have 20000 free" in boards["tiny-1"]["why"]
+
+
+def test_a_disagreement_is_a_share_and_only_a_stand_in_has_one(key: PublisherKey) -> None:
+    for wrong in ({"disagreement": 0.1}, {"rung": 1, "disagreement": 1.5}, {"rung": 10}):
+        with pytest.raises(ArtifactError):
+            make(key, "wrong", **wrong)

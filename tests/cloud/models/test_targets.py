@@ -57,6 +57,12 @@ def test_a_board_keeps_what_it_runs_even_when_it_would_not_take_it_anew() -> Non
         ({}, {"expires": NOW_S}, wire.REASON_EXPIRED, "expired"),
         ({"sequence": 2}, {}, wire.REASON_OLD_SEQUENCE, "nothing below sequence 2, the artifact has 1"),
         ({"free_flash_bytes": 8_000}, {}, wire.REASON_NO_SPACE, "the board 8000 free"),
+        (
+            {"free_heap_bytes": 30_000, "held_bytes": 5_000},
+            {"payload": bytes(35_001)},
+            wire.REASON_NO_MEMORY,
+            "the model takes 35001 bytes of RAM, the board would have 35000 free",
+        ),
     ],
 )
 def test_each_reason_is_told_in_words(changes: dict[str, Any], made: dict[str, Any], reason: int, said: str) -> None:
@@ -75,3 +81,23 @@ def test_the_reason_is_that_of_the_artifact_which_came_closest() -> None:
 
 def test_without_any_artifact_there_is_a_reason_too() -> None:
     assert choose(board(), [], NOW_S).detail == "the version has no artifact"
+
+
+def test_what_the_present_model_takes_is_free_for_the_new_one() -> None:
+    large = candidate(make(KEY, payload=bytes(35_000)))
+    assert choose(board(free_heap_bytes=30_000, held_bytes=5_000), [large], NOW_S).candidate == large
+    assert choose(board(free_heap_bytes=None), [large], NOW_S).candidate == large, "an old board that does not say"
+
+
+def test_a_board_goes_down_the_ladder_only_as_far_as_it_must() -> None:
+    """Native, the same as a table, then a smaller forest that the publisher measured against the version itself."""
+    native = candidate(make(KEY, payload=bytes(60_000)))
+    table = candidate(blob(KEY, payload=bytes(50_000)))
+    fewer = candidate(blob(KEY, payload=bytes(20_000), rung=1, disagreement=0.004))
+    fewest = candidate(blob(KEY, payload=bytes(5_000), rung=2, disagreement=0.03))
+    ladder = [fewest, table, native, fewer]
+    for free, expected in ((100_000, native), (55_000, table), (30_000, fewer), (6_000, fewest)):
+        assert choose(board(free_heap_bytes=free), ladder, NOW_S).candidate == expected
+    small = choose(board(free_heap_bytes=4_000), ladder, NOW_S)
+    assert (small.candidate, small.reason) == (None, wire.REASON_NO_MEMORY)
+    assert choose(board(arch="rv32imc", free_heap_bytes=100_000), ladder, NOW_S).candidate == table

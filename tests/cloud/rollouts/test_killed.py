@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cloud.models.tables import assignments
 from cloud.rollouts.engine import TRANSITIONS, Stage, Trigger
+from cloud.rollouts.plan import Mode
 from cloud.rollouts.service import Rollouts
 from cloud.rollouts.tables import rollout_boards, rollout_steps, rollouts
 from cloud.settings import load_settings
@@ -62,6 +63,12 @@ class Story:
 
     def tell(self) -> dict[tuple[Stage, Trigger], Scene]:
         fleet = self.fleet
+        with self._aside():
+            rollout = fleet.started(mode=Mode.AB, steps=(40,), min_canaries=5)
+            fleet.rollouts(lambda rollouts: rollouts.approve(rollout))
+            fleet.period()
+            self._until(rollout, Stage.SOAK)
+            self._before_next(rollout, Stage.SOAK, Trigger.COMPLETE)
         rollout = fleet.planned()
         self._operate(Stage.DRAFT)
         fleet.rollouts(OPERATOR[Trigger.START])

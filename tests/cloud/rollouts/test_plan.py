@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from cloud.errors import BadRequest
-from cloud.rollouts.plan import Plan, Tolerance, canaries_of, exposed_at, in_bucket_order, is_open, validated
+from cloud.rollouts.plan import Mode, Plan, Tolerance, canaries_of, exposed_at, in_bucket_order, is_open, validated
 from cloud.rollouts.stats import least_p
 
 
@@ -42,6 +42,8 @@ def test_a_small_fleet_gets_as_many_canaries_as_it_takes_to_stop_a_bad_model() -
         ({"steps": (25, 5, 100)}, "steps [25, 5, 100]"),
         ({"steps": (100,)}, "steps [100]"),
         ({"steps": (0, 100)}, "steps [0, 100]"),
+        ({"mode": Mode.AB}, "steps [5, 25, 50, 100] of an A/B comparison"),
+        ({"mode": Mode.AB, "steps": (60,)}, "steps [60] of an A/B comparison"),
         ({"soak_periods": 0}, "soak_periods is 0"),
         ({"min_canaries": 0}, "min_canaries is 0"),
         ({"false_stops": 0.0}, "false_stops is 0.0"),

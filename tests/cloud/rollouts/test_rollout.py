@@ -7,12 +7,16 @@ import pytest
 import sqlalchemy as sa
 
 from cloud import wire_types as w
+from cloud.devices.tags import tag
 from cloud.errors import BadRequest, Conflict, EdgewiseError, NotFound
 from cloud.models import queries
+from cloud.models.housekeeping import delete_version
 from cloud.models.service import Audience, Registry
 from cloud.rollouts.engine import Stage, State
+from cloud.rollouts.plan import Mode
 from cloud.rollouts.queries import show_rollout
 from cloud.rollouts.tables import rollout_boards, rollout_steps
+from cloud.store.engine import writing
 from tests.support.rollout_fleet import NEW, OLD, PERIOD_MS, RolloutFleet
 
 BOARDS = 36
@@ -230,10 +234,70 @@ def test_a_candidate_that_forbids_going_back_is_not_rolled_out(tmp_path: Path) -
         fleet.planned()
 
 
-def test_a_version_in_a_rollout_is_not_deleted(fleet: RolloutFleet) -> None:
-    from cloud.models.housekeeping import delete_version
-    from cloud.store.engine import writing
+def test_boards_that_come_later_join_at_the_next_step_and_come_last(fleet: RolloutFleet) -> None:
+    rollout = fleet.started()
+    fleet.joins("late-1", "late-2")
+    fleet.period()
+    fleet.step(rollout)
+    assert len(fleet.fleet.rows(sa.select(rollout_boards))) == BOARDS, "the comparison stays as it was drawn"
+    assert play(fleet, rollout)[-1].stage == Stage.DONE
+    rows = fleet.fleet.rows(sa.select(rollout_boards).order_by(rollout_boards.c.rank))
+    assert {row["device"] for row in rows[BOARDS:]} == {"late-1", "late-2"}
+    query = sa.select(rollout_steps.c.reason).where(rollout_steps.c.reason.contains("2 boards joined"))
+    assert len(fleet.fleet.rows(query)) == 1
+    assert fleet.on(NEW) == sorted(fleet.names)
 
+
+def test_a_rollout_that_names_its_boards_takes_in_no_others(fleet: RolloutFleet) -> None:
+    rollout = fleet.started(devices=tuple(fleet.names))
+    fleet.joins("late-1")
+    assert play(fleet, rollout)[-1].stage == Stage.DONE
+    assert len(fleet.fleet.rows(sa.select(rollout_boards))) == BOARDS
+
+
+def test_filters_choose_the_cohort(fleet: RolloutFleet) -> None:
+    async def put(engine: Any) -> None:
+        async with writing(engine).begin() as connection:
+            await tag(connection, fleet.names[:30], ["wet", "line-1"], [])
+            await tag(connection, fleet.names[:6], [], ["line-1"])
+
+    fleet.run(put)
+    rollout = fleet.planned(tags=("wet", "line-1"), kind="pump", arch="x64", firmware="0.1.0", min_canaries=5)
+    cohort = {row["device"] for row in fleet.fleet.rows(sa.select(rollout_boards))}
+    assert cohort == set(fleet.names[6:30])
+    fleet.rollouts(lambda rollouts: rollouts.abort(rollout))
+    for changes in ({"tags": ("dry",)}, {"arch": "rv32imc"}, {"firmware": "9.9"}):
+        with pytest.raises(BadRequest, match=r"0 run 1\.0\.0 and match"):
+            fleet.planned(**changes)
+
+
+def test_an_ab_comparison_waits_for_the_operator_and_tells_both_sides_apart(fleet: RolloutFleet) -> None:
+    rollout = fleet.started(mode=Mode.AB, steps=(40,), min_canaries=5)
+    assert sum(version == NEW for version in fleet.wanted().values()) == 14
+    state = play(fleet, rollout, 9)[-1]
+    assert (state.stage, state.reason) == (Stage.SOAK, f"compared: `approve` takes {NEW}, `rollback` {OLD}")
+    assert len(fleet.on(NEW)) == 14
+
+    async def show(engine: Any) -> Any:
+        async with engine.connect() as connection:
+            return await show_rollout(connection, rollout, fleet.now)
+
+    energy = next(finding for finding in fleet.run(show).findings if finding.gate == "energy")
+    assert energy.factor == pytest.approx(1.0, abs=0.1)
+    fleet.rollouts(lambda rollouts: rollouts.approve(rollout))
+    assert play(fleet, rollout, 2)[-1].stage == Stage.DONE
+    fleet.period()
+    assert fleet.on(NEW) == fleet.names, "the others follow the new champion"
+
+
+def test_an_ab_comparison_of_a_bad_candidate_ends_by_itself(fleet: RolloutFleet) -> None:
+    fleet.behaviour = drain
+    rollout = fleet.started(mode=Mode.AB, steps=(40,), min_canaries=5)
+    assert play(fleet, rollout)[-1].stage == Stage.ABORTED
+    assert fleet.on(OLD) == fleet.names
+
+
+def test_a_version_in_a_rollout_is_not_deleted(fleet: RolloutFleet) -> None:
     rollout = fleet.planned()
 
     async def delete(engine: Any) -> None:

@@ -86,6 +86,16 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("device", name=op.f("pk_devices")),
     )
     op.create_table(
+        "device_tags",
+        sa.Column("device", sa.String(length=32), nullable=False),
+        sa.Column("tag", sa.String(length=32), nullable=False),
+        sa.ForeignKeyConstraint(["device"], ["devices.device"], name=op.f("fk_device_tags_device")),
+        sa.PrimaryKeyConstraint("device", "tag", name=op.f("pk_device_tags")),
+    )
+    with op.batch_alter_table("device_tags", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_device_tags_tag"), ["tag"], unique=False)
+
+    op.create_table(
         "epochs",
         sa.Column("device", sa.String(length=32), nullable=False),
         sa.Column("epoch", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -174,6 +184,7 @@ def upgrade() -> None:
         sa.Column("threshold", sa.Float(), nullable=False),
         sa.Column("margin", sa.Float(), nullable=False),
         sa.Column("card", sa.JSON(), nullable=False),
+        sa.Column("note", sa.Text(), server_default="", nullable=False),
         sa.Column("created_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("name", "version", name=op.f("pk_models")),
     )
@@ -301,6 +312,7 @@ def upgrade() -> None:
         sa.Column("arch", sa.String(length=16), nullable=False),
         sa.Column("abi", sa.Integer(), nullable=False),
         sa.Column("format", sa.String(length=16), nullable=False),
+        sa.Column("rung", sa.SmallInteger(), server_default="0", nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("key_id", sa.String(length=16), nullable=False),
         sa.Column("manifest", sa.JSON(), nullable=False),
@@ -310,7 +322,13 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("sha256", name=op.f("pk_artifacts")),
         sa.UniqueConstraint(
-            "name", "version", "arch", "abi", "format", name=op.f("uq_artifacts_name_version_arch_abi_format")
+            "name",
+            "version",
+            "arch",
+            "abi",
+            "format",
+            "rung",
+            name=op.f("uq_artifacts_name_version_arch_abi_format_rung"),
         ),
     )
     op.create_table(
@@ -412,6 +430,10 @@ def downgrade() -> None:
 
     op.drop_table("events")
     op.drop_table("epochs")
+    with op.batch_alter_table("device_tags", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_device_tags_tag"))
+
+    op.drop_table("device_tags")
     op.drop_table("devices")
     with op.batch_alter_table("deployments", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_deployments_device_changed_ms"))
