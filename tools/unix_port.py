@@ -40,8 +40,8 @@ def build(
     """The path of a `micropython`, built now unless it was before.
 
     manifest: what to freeze; modules: a folder whose subfolders hold user C modules, a micropython.mk each, named in
-    inputs too; flags: for the compiler, such as -DMICROPY_FLOAT_IMPL=MICROPY_FLOAT_IMPL_FLOAT; inputs: files and folders
-    that manifest and modules take from, by whose content builds are told apart; settings: of make, such as
+    inputs too; flags: for the compiler, such as -DMICROPY_FLOAT_IMPL=MICROPY_FLOAT_IMPL_FLOAT; inputs: files and
+    folders that manifest and modules take from, by whose content builds are told apart; settings: of make, such as
     MICROPY_FORCE_32BIT=1. Raises BuildFailed and micropython_source.SourceUnavailable.
     """
     tree = micropython_source.fetch().resolve()
