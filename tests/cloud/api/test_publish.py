@@ -209,6 +209,7 @@ def test_a_stand_in_belongs_to_a_version_and_may_be_another_model(web: Web, flee
 
 
 def test_a_disagreement_is_a_share_and_only_a_stand_in_has_one(key: PublisherKey) -> None:
-    for wrong in ({"disagreement": 0.1}, {"rung": 1, "disagreement": 1.5}, {"rung": 10}):
+    wrongs: tuple[dict[str, Any], ...] = ({"disagreement": 0.1}, {"rung": 1, "disagreement": 1.5}, {"rung": 10})
+    for wrong in wrongs:
         with pytest.raises(ArtifactError):
             make(key, "wrong", **wrong)
