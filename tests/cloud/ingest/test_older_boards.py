@@ -62,8 +62,9 @@ def _oldest_fields(fields: tuple[messages.Field, ...], values: list[Any]) -> lis
     for field, value in zip(fields, values, strict=True):
         if field.default is not REQUIRED:
             break
-        nested = isinstance(field.type, Record) and value is not None
-        kept.append(_oldest_fields(field.type.fields, value) if nested else value)
+        if isinstance(field.type, Record) and value is not None:
+            value = _oldest_fields(field.type.fields, value)
+        kept.append(value)
     return kept
 
 
@@ -124,6 +125,7 @@ def wire_table(code: int) -> sa.Table:
 
 def test_a_fixed_array_never_grows() -> None:
     """The compatibility rule of PROTOCOL.md: arrays written [a, b] never change."""
-    per_stream = next(field for field in UPLINK[0].fields if field.name == "floors").type.of
-    assert isinstance(per_stream, Fixed)
-    assert len(per_stream.of) == 1 + len(wire.STREAMS)
+    floors = next(field.type for field in UPLINK[0].fields if field.name == "floors")
+    assert isinstance(floors, messages.Items)
+    assert isinstance(floors.of, Fixed)
+    assert len(floors.of.of) == 1 + len(wire.STREAMS)
