@@ -1,5 +1,6 @@
 """The charts of a scenario's report."""
 
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def power(outcome: Outcome) -> Any:
         below += height
     axes[0].set(ylabel="mean power, µW", xticks=at, xticklabels=names)
     axes[0].legend()
-    lives = [_mean([min(r.life_days, 36500) for r in rs]) for rs in outcome.results.values()]
+    lives = [_mean([r.life_days for r in rs if isfinite(r.life_days)]) for rs in outcome.results.values()]
     bars = axes[1].bar(at, lives, color="C0")
     axes[1].bar_label(bars, [f"{life:.0f}" for life in lives])
     axes[1].set(ylabel="battery life, days", xticks=at, xticklabels=names)

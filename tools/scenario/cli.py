@@ -58,7 +58,7 @@ def scenario(file: str, out: Path, duration: str | None, names: tuple[str, ...],
     table = Table("policy", "life, days", "of first", "µW", "sessions/day", "worst alert, s", "lost", "twice", box=None)
     for summary in report.summaries(outcome):
         worst = "-" if summary.worst_ms is None else f"{summary.worst_ms / 1000:.1f}"
-        cells = (f"{summary.life_days:.0f}", f"{summary.times_first:.1f}", f"{summary.mean_uw:.0f}")
+        cells = (report.rounded(summary.life_days), report.rounded(summary.times_first, 1), f"{summary.mean_uw:.0f}")
         cells += (f"{summary.sessions_a_day:.1f}", worst, str(summary.lost), str(summary.twice))
         table.add_row(summary.policy, *cells)
     Console(width=None if sys.stdout.isatty() else 100).print(table)

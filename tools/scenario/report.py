@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ class Summary:
     """One policy, all boards together. Lives, power and shares are means over the boards; counts are sums."""
 
     policy: str
-    life_days: float
+    life_days: float | None
+    """None for boards on mains."""
     mean_uw: float
     by_state_uw: dict[str, float]
     sessions_a_day: float
@@ -37,7 +39,7 @@ class Summary:
     median_ms: int | None
     worst_ms: int | None
     died: int
-    times_first: float
+    times_first: float | None
     """Battery life in those of the first policy."""
 
 
@@ -49,7 +51,9 @@ def summaries(outcome: Outcome) -> list[Summary]:
         alerts = [alert for result in results for alert in result.alerts]
         latencies = sorted(alert.latency_ms for alert in alerts if alert.latency_ms is not None)
         records = [record for result in results for record in result.records.values()]
-        life_days = _mean(result.life_days for result in results)
+        lives = [result.life_days for result in results if isfinite(result.life_days)]
+        life_days = _mean(lives) if lives else None
+        first_days = found[0].life_days if found else life_days
         found.append(
             Summary(
                 policy=policy,
@@ -72,7 +76,7 @@ def summaries(outcome: Outcome) -> list[Summary]:
                 median_ms=latencies[len(latencies) // 2] if latencies else None,
                 worst_ms=latencies[-1] if latencies else None,
                 died=sum(result.died for result in results),
-                times_first=life_days / found[0].life_days if found else 1.0,
+                times_first=life_days / first_days if life_days and first_days else None,
             )
         )
     return found
@@ -91,6 +95,8 @@ def write(outcome: Outcome, folder: Path) -> Path:
         charts={name: base64.b64encode(data).decode() for name, data in drawn.items()},
         totals=totals,
         seconds=seconds,
+        rounded=rounded,
+        isfinite=isfinite,
         boards=len(outcome.scenario.boards),
         days=outcome.scenario.duration_ms / DAY_MS,
         day_ms=DAY_MS,
@@ -126,6 +132,11 @@ def totals(results: Iterable[Result], name: str) -> dict[str, int]:
 def seconds(alert: Alert) -> str:
     """The latency of an alert, for people."""
     return "never" if alert.latency_ms is None else f"{alert.latency_ms / 1000:.1f}"
+
+
+def rounded(value: float | None, digits: int = 0) -> str:
+    """A number for people, "-" where there is none."""
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def _mean(values: Iterable[float]) -> float:

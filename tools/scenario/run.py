@@ -4,7 +4,7 @@ import multiprocessing
 import resource
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from tools.scenario import signals, trace
 from tools.scenario.results import Result, summarize
 from tools.scenario.schema import Group, Policy, Scenario
 
+Task = tuple[Policy, Group, str]
 _SHARED_MEMORY = Path("/dev/shm")  # what boards write to flash needs no disk
 
 
@@ -46,22 +47,32 @@ def run(
     tasks = [(policy, group, board) for policy in scenario.policies for group, board in scenario.boards]
     tasks.sort(key=lambda task: task[0].uplink != "edgewise")  # the longest first
     found: dict[tuple[str, str], Result] = {}
+    for (policy, _, board), (result, spent_s) in _each(scenario, tasks, traces, jobs):
+        found[policy.name, board] = result
+        cpu_s += spent_s
+        tell(f"{policy.name}: {board}, {sum(result.wakes.values())} wakes, {result.sessions} sessions")
+    results = {policy.name: [found[policy.name, board] for _, board in scenario.boards] for policy in scenario.policies}
+    return Outcome(scenario, results, cpu_s + _cpu_s() - cpu_before, time.monotonic() - began, jobs)
+
+
+def _each(
+    scenario: Scenario, tasks: list[Task], traces: Path | None, jobs: int
+) -> Iterator[tuple[Task, tuple[Result, float]]]:
+    """The tasks as they are done, each with its result and the processor time that other processes spent on it."""
+    if jobs == 1:
+        for task in tasks:
+            yield task, (run_one(scenario, *task, traces), 0.0)
+        return
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])  # imported once, not once a process: that is seconds
     with ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=context) as pool:
         running = {pool.submit(_run_and_count, scenario, *task, traces): task for task in tasks}
         try:
             for done in as_completed(running):
-                policy, _, board = running[done]
-                result, spent_s = done.result()
-                cpu_s += spent_s
-                found[policy.name, board] = result
-                tell(f"{policy.name}: {board}, {sum(result.wakes.values())} wakes, {result.sessions} sessions")
+                yield running[done], done.result()
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    results = {policy.name: [found[policy.name, board] for _, board in scenario.boards] for policy in scenario.policies}
-    return Outcome(scenario, results, cpu_s + _cpu_s() - cpu_before, time.monotonic() - began, jobs)
 
 
 def _run_and_count(
