@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from contract import artifact as container
-from contract import wire
+from contract import sensing, wire
+from contract.features import Features, SchemaError
 from tools.chips import CHIPS, Chip, check_image
 from tools.firmware import add_native, build, program
 
@@ -215,12 +216,23 @@ def _install(port: str, artifact: Path) -> None:
 
 
 def _device_of(config: Path) -> str:
+    """The device a config.json is for. Raises BoardError when a board could not run with it."""
     try:
         document = json.loads(config.read_text(encoding="utf-8"))
-        return str(document["device"])
+        device, schema = str(document["device"]), Features(document["schema"])
+        sensor = dict(document["sensor"])
+    except SchemaError as error:
+        raise BoardError("bad-config", f"{config}: {error}", "see firmware/contract/features.py") from None
     except (ValueError, KeyError, TypeError):
-        step = "make it with `edgewise device add`, which prints it"
+        step = "make it with `edgewise device add`, which prints it, and add `schema` and `sensor`"
         raise BoardError("bad-config", f"{config} is no board configuration with a `device`", step) from None
+    wrong = sensing.problems(sensor, schema)
+    if document.get("wake_line") not in (None, "high", "low"):
+        wrong.append(("wake_line", f"must be high or low, is {document['wake_line']!r}"))
+    if wrong:
+        cause = "; ".join(f"{key} {words}" for key, words in wrong)
+        raise BoardError("bad-config", f"{config}: {cause}", "docs/sensors.md has an example for each driver")
+    return device
 
 
 def _esptool(port: str, *arguments: str, deadline_s: float, shown: bool = False) -> str:

@@ -26,7 +26,7 @@ CONFIG = {
     "kind": "pump",
     "schema": SCHEMA,
     "broker": {"host": "127.0.0.1", "port": 1883},
-    "sensor": {"driver": "replay"},
+    "sensor": {"driver": "replay", "file": "recording.bin"},
 }
 
 
@@ -204,6 +204,28 @@ def test_deploy_refuses_a_configuration_without_a_device(repl_board: ReplBoard, 
         with pytest.raises(board.BoardError) as refused:
             board.deploy(repl_board.port, broken, [])
         assert refused.value.code == "bad-config"
+    assert list(repl_board.files.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        ({"sensor": {"driver": "sonar"}}, "sensor.driver must be replay, adc"),
+        ({"sensor": {"driver": "lis3dh"}}, "schema lis3dh measures acceleration"),
+        ({"sensor": {"driver": "adc", "pin": 4}}, "sensor.pin is not a setting of adc"),
+        ({"schema": "v1;w=8"}, "lacks c="),
+        ({"wake_line": "up"}, "wake_line must be high or low, is 'up'"),
+    ],
+)
+def test_deploy_refuses_a_configuration_that_no_board_could_run_with(
+    repl_board: ReplBoard, tmp_path: Path, change: dict[str, object], cause: str
+):
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(CONFIG | change))
+    with pytest.raises(board.BoardError) as refused:
+        board.deploy(repl_board.port, config, [])
+    assert refused.value.code == "bad-config"
+    assert cause in refused.value.cause
     assert list(repl_board.files.iterdir()) == []
 
 
