@@ -118,6 +118,7 @@ class _Talk:
         self._need_key = False
         self._chunk = False
         self._answered = False
+        self._commanded = False
         link.on_message = self._take
 
     def run(self, look_first: bool) -> None:
@@ -137,6 +138,10 @@ class _Talk:
         if not self._listen(self._covered, _ACK_MS):
             raise LinkError(FAULT_TIMEOUT, "no ACK for what was sent")
         self._hear_answer()
+        if parts.config["upload"] != policy.UPLOAD_ALL:
+            # A command can change what is recorded. What the broker kept for us comes a moment after the CONNACK, and
+            # so short a session may be over by then.
+            self._listen(lambda: self._commanded, _QUEUED_MS)
         self._download()
         self._listen(lambda: False, parts.path.linger_ms)
 
@@ -343,6 +348,7 @@ class _Talk:
     def _take_do(self, _retained: bool, number: int, verb: str, args: list) -> None:
         from device.commands import obey  # they are rare
 
+        self._commanded = True
         obey(self._parts, number, verb, args)
 
     def _download(self) -> None:
