@@ -1,15 +1,23 @@
 """`edgewise model ...` and `edgewise keys ...` against a real server."""
 
 import json
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from cloud.cli import device
 from cloud.models import cli
+from contract import wire
+from contract.table import LINEAR
+from model_export.detectors.trees import Ensemble, IntegerTree
 from model_export.keys import PublisherKey
-from tests.support.artifacts import card, digest, make, new_key
+from model_export.table import forest
+from tests.support.artifacts import blob, card, digest, make, new_key
 from tests.support.fleet import Fleet
 from tests.support.web import Web
 
@@ -59,6 +67,57 @@ def test_diff_shows_what_changed_and_nothing_else(edgewise: Any, web: Web, key: 
         "x64 native.threshold": (9.0, 8.0),
         "x64 native.version": ("1.0.0", "1.1.0"),
     }
+
+
+def stump(cut: int) -> IntegerTree:
+    """A tree that asks whether the first feature is below `cut`."""
+    left, right, feature, cuts, value = ([1, -1, -1], [2, -1, -1], [0, -1, -1], [cut, 0, 0], [-1, 0, 1])
+    return IntegerTree(*(np.array(column, dtype=np.int64) for column in (left, right, feature, cuts, value)))
+
+
+def test_diff_counts_the_trees_that_two_forests_share(edgewise: Any, web: Web, key: PublisherKey) -> None:
+    old = Ensemble([stump(cut) for cut in (1, 2, 3, 4)], np.array([0.0, 1.0]), 2, 2.0, LINEAR, 0.25)
+    new = replace(old, trees=[*old.trees[:3], stump(9)])
+    base = forest(old, 0.5)
+    web.publish(blob(key, name="forest", payload=base))
+    web.publish(blob(key, name="forest", version="1.1.0", sequence=2, payload=forest(new, 0.5, base)))
+    found = json.loads(edgewise("model", "diff", "forest", "1.0.0", "1.1.0", "--json").output)
+    lines = {line["what"]: (line["before"], line["after"]) for line in found}
+    assert lines["any blob.trees kept"] == (4, 3)
+    assert lines["any blob.bytes of new trees"][1] > 0
+    assert "any blob.trees" not in lines, "their number is the same"
+
+
+def test_a_version_is_noted_and_a_board_s_models_are_told_by_time(
+    edgewise: Any, web: Web, fleet: Fleet, key: PublisherKey
+) -> None:
+    fleet.joined("noted-1", key.key_id)
+    data = make(key, "noted")
+    web.publish(data)
+    assert edgewise("model", "note", "noted", "1.0.0", "do not use above 60 degC").exit_code == 0
+    assert "do not use above 60 degC" in edgewise("model", "show", "noted", "1.0.0").output
+    fleet.runs("noted-1", data, "noted", "1.0.0", key_ids=(key.key_id,), sequence=1)
+    fleet.update("noted-1", wire.UPDATE_COMMIT, name="noted", version="1.0.0", sha8=bytes.fromhex(digest(data))[:8])
+    deadline = time.monotonic() + 20
+    while not (told := json.loads(edgewise("model", "ran", "noted-1", "--json").output)):
+        assert time.monotonic() < deadline, "the web process follows HELLOs once a second"
+        time.sleep(0.2)
+    assert told[0]["version"] == "1.0.0"
+    assert json.loads(edgewise("model", "ran", "noted-1", "--at", "2001-01-01", "--json").output) == []
+    later = json.loads(edgewise("model", "ran", "noted-1", "--at", "2100-01-01T00:00:00", "--json").output)
+    assert [run["version"] for run in later] == ["1.0.0"]
+    assert "1 committed" in edgewise("model", "show", "noted", "1.0.0").output
+
+
+def test_boards_are_tagged(web: Web, fleet: Fleet) -> None:
+    fleet.add("tagged-1", "tagged-2")
+    environ = {"EDGEWISE_SERVER": web.url, "EDGEWISE_TOKEN": web.token}
+    done = CliRunner().invoke(device, ["tag", "tagged-1", "tagged-2", "--add", "wet", "--add", "line-1"], env=environ)
+    assert done.output == "tagged-1: line-1, wet\ntagged-2: line-1, wet\n"
+    done = CliRunner().invoke(device, ["tag", "tagged-1", "--remove", "wet", "--json"], env=environ)
+    assert json.loads(done.output) == {"tagged-1": ["line-1"]}
+    refused = CliRunner().invoke(device, ["tag", "nobody", "--add", "wet"], env=environ)
+    assert (refused.exit_code, "no device nobody" in refused.output) == (1, True)
 
 
 def test_an_event_is_traced_to_the_data_its_model_was_made_of(
