@@ -129,9 +129,10 @@ def _with(model: Model, setting: str, value: int) -> Model:
     if model.detector.supervised:
         return _first_trees(model, value)
     settings = model.card["settings"] | {setting: value}
-    estimator = model.detector.fit(model.train.astype(np.float64), None, model.card["seed"], settings)
-    model.detector.settle(scaling.split(estimator)[1])
-    limit = float(np.float32(np.quantile(reference_scores(estimator, model.train), 0.99)))
+    seen = model.as_seen(model.train)
+    estimator = model.detector.fit(seen.astype(np.float64), None, model.card["seed"], settings)
+    model.detector.settle(scaling.split(estimator)[1], model.dtype)
+    limit = float(np.float32(np.quantile(reference_scores(estimator, seen), 0.99)))
     return Model(estimator, model.train, model.held_out, model.card | {"threshold": limit})
 
 

@@ -88,7 +88,7 @@ def _show(outcome: Any) -> None:
         table.add_row(
             "*" if on_front else "",
             one.candidate.detector,
-            " ".join(f"{name}={value}" for name, value in one.candidate.settings.items()),
+            " ".join(f"{name}={value}" for name, value in one.candidate.described.items()),
             ",".join(one.candidate.tokens),
             f"{one.quality:.3f}",
             f"{one.false_alarms:.1%}",

@@ -12,6 +12,7 @@ from contract.features import Features
 from model_export import detectors, estimator_file
 from model_export.detectors import scaling
 from model_export.detectors.base import Detector
+from model_export.detectors.numbers import FLOAT32, INT16, as_int16
 from model_export.errors import ModelError
 from model_export.windows import parse_schema
 
@@ -50,9 +51,23 @@ class Model:
     def margin(self) -> float:
         return float(np.float32(self.card["margin"]))
 
+    @property
+    def dtype(self) -> str:
+        """One of detectors.numbers.DTYPES."""
+        return self.card.get("dtype", FLOAT32)
+
+    @property
+    def shifts(self) -> list[int]:
+        """Bits that an int16 model leaves out of each feature."""
+        return self.card.get("shifts", [0] * self.features.n_features)
+
+    def as_seen(self, features: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Raw features as the estimator was fitted to them: themselves, or what int16 holds of them."""
+        return as_int16(features, self.shifts) if self.dtype == INT16 else features
+
     def scores(self, features: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """scikit-learn's scores of raw integer features (n, n_features): float64 (n,)."""
-        return reference_scores(self.estimator, features)
+        return reference_scores(self.estimator, self.as_seen(features))
 
     def card_bytes(self) -> bytes:
         """The card as it is written and hashed."""

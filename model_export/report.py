@@ -81,7 +81,7 @@ def summary(outcome: Outcome) -> dict[str, Any]:
         "found": [
             {
                 "detector": one.candidate.detector,
-                "settings": one.candidate.settings,
+                "settings": one.candidate.described,
                 "features": list(one.candidate.tokens),
                 "quality": one.quality,
                 "false_alarms": one.false_alarms,
@@ -96,7 +96,7 @@ def summary(outcome: Outcome) -> dict[str, Any]:
         "refused": [
             {
                 "detector": candidate.detector,
-                "settings": candidate.settings,
+                "settings": candidate.described,
                 "features": list(candidate.tokens),
                 "reason": reason,
             }

@@ -18,6 +18,7 @@ from model_export import compile as compiler
 from model_export import convert, cost, detectors, injected
 from model_export import train as training
 from model_export.data import Series
+from model_export.detectors.numbers import FLOAT32, INT16
 from model_export.errors import ModelError
 from model_export.model import Model
 from model_export.windows import Windows, compute, parse_schema, schema_for
@@ -36,11 +37,21 @@ SETTINGS: dict[str, tuple[dict[str, Any], ...]] = {
 }
 
 
+# Those whose tables make most of their size: they are tried in int16 too.
+INT16_TOO = ("gaussian", "nearest-neighbour", "one-class-svm")
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     detector: str
     settings: dict[str, Any]
     tokens: tuple[str, ...]
+    dtype: str = FLOAT32
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """The settings as tables show them."""
+        return self.settings if self.dtype == FLOAT32 else self.settings | {"dtype": self.dtype}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +90,12 @@ def candidates(labelled: bool, window: int, names: Iterable[str] = ()) -> list[C
     """What is tried: every detector, or those named, that can learn from such data."""
     chosen = [detectors.by_name(name) for name in names] or list(detectors.DETECTORS.values())
     return [
-        Candidate(detector.name, settings, tokens)
+        Candidate(detector.name, settings, tokens, dtype)
         for tokens in (FEATURE_SETS if window > 1 else SINGLE_SAMPLE)
         for detector in chosen
         if labelled or not detector.supervised
         for settings in ({}, *SETTINGS.get(detector.name, ()))
+        for dtype in ((FLOAT32, INT16) if detector.name in INT16_TOO and not settings else (FLOAT32,))
     ]
 
 
@@ -160,7 +172,9 @@ def _material(series: Series, schema: str, plan: dict[str, Any]) -> _Material:
 def _try(series: Series, candidate: Candidate, material: _Material, plan: dict[str, Any]) -> Found:
     model = training.train(
         series,
-        training.Plan(candidate.detector, material.schema, candidate.detector, candidate.settings, **plan),
+        training.Plan(
+            candidate.detector, material.schema, candidate.detector, candidate.settings, dtype=candidate.dtype, **plan
+        ),
         material.windows,
     )
     size = len(compiler.native_module(convert.c_source(model), "x64"))

@@ -2,7 +2,7 @@
 
 import platform
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -13,6 +13,7 @@ from model_export import detectors, threshold
 from model_export.data import Series
 from model_export.detectors import scaling
 from model_export.detectors.base import Detector
+from model_export.detectors.numbers import FLOAT32, INT16, as_int16, shifts_for
 from model_export.errors import ModelError
 from model_export.model import Model, reference_scores
 from model_export.windows import Windows, compute, parse_schema
@@ -26,7 +27,7 @@ class Plan:
     """What to train. `train_part` and `held_out_part` are shares of the series, in order of time, from its start.
 
     false_alarms: target share of normal windows that score above the threshold; threshold: one of threshold.METHODS,
-    how it is found on the held-out windows.
+    how it is found on the held-out windows. dtype: one of detectors.numbers.DTYPES.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Plan:
     held_out_part: float = 0.3
     false_alarms: float = 0.01
     threshold: str = "held-out"
+    dtype: str = FLOAT32
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +65,10 @@ def train(series: Series, plan: Plan, windows: Windows | None = None) -> Model:
     _check_enough(fitted, held_out, features.names, plan)
 
     labels = windows.anomalous[parts.train] if detector.supervised and windows.anomalous is not None else None
-    estimator, remarks = _fit(detector, fitted, labels, plan)
-    scores = reference_scores(estimator, windows.features)
+    shifts = shifts_for(fitted) if plan.dtype == INT16 else []
+    seen = as_int16(windows.features, shifts) if shifts else windows.features
+    estimator, remarks = _fit(detector, seen[parts.train], labels, plan)
+    scores = reference_scores(estimator, seen)
     if scores.min() == scores.max():
         raise ModelError(
             "bad-model",
@@ -99,11 +103,30 @@ def train(series: Series, plan: Plan, windows: Windows | None = None) -> Model:
             "confidence_95": [chosen.low, chosen.high],
         },
         "test": measure(windows, parts.test, scores, chosen.value),
+        "dtype": plan.dtype,
         "remarks": remarks,
         "versions": {name: version(name) for name in ("scikit-learn", "numpy", "emlearn")}
         | {"python": platform.python_version()},
     }
+    if shifts:
+        card["shifts"] = shifts
+        card["quantisation"] = _quantisation(series, plan, windows, scores > chosen.value, shifts)
     return Model(estimator, fitted, held_out, card)
+
+
+def _quantisation(
+    series: Series, plan: Plan, windows: Windows, alarms: npt.NDArray[np.bool_], shifts: list[int]
+) -> dict[str, Any]:
+    """What int16 changed: the features that lost bits, and how many windows of the series the float32 model of the
+    same plan decides otherwise, each by its own threshold."""
+    twin = train(series, replace(plan, dtype=FLOAT32), windows)
+    names = twin.features.names
+    return {
+        "bits_left_out": {name: bits for name, bits in zip(names, shifts, strict=True) if bits},
+        "windows": len(alarms),
+        "decisions_differing": int(np.count_nonzero(alarms != (twin.scores(windows.features) > twin.threshold))),
+        "float32_test": twin.card["test"],
+    }
 
 
 def _fit(
@@ -118,7 +141,7 @@ def _fit(
             raise ModelError("unsupported", f"settings of {detector.name}: {error}") from None
         except ValueError as error:
             raise ModelError("bad-data", f"{detector.name} cannot be fitted to this data: {error}") from None
-    detector.settle(scaling.split(estimator)[1])
+    detector.settle(scaling.split(estimator)[1], plan.dtype)
     return estimator, sorted({str(warning.message).partition(":")[0] for warning in caught})
 
 

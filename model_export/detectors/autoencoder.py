@@ -13,7 +13,8 @@ from sklearn.pipeline import make_pipeline
 
 from model_export.detectors.arrays import Vectors, Windows
 from model_export.detectors.ctext import c_array
-from model_export.detectors.precision import ROUNDING, Kernel, c_model, input_error, reach_of, settled
+from model_export.detectors.numbers import FLOAT32, INT16, grid, settled
+from model_export.detectors.precision import ROUNDING, Kernel, c_model, input_error, reach_of
 from model_export.detectors.scaling import Affine, fold, scaler_of
 from model_export.errors import ModelError
 
@@ -53,37 +54,51 @@ class Autoencoder:
         core.fit(values, values if width > 1 else values.ravel())
         return make_pipeline(*scalers, core) if scalers else core
 
-    def settle(self, estimator: MLPRegressor) -> None:
+    def settle(self, estimator: MLPRegressor, dtype: str = FLOAT32) -> None:
         if max(estimator.n_features_in_, *(len(bias) for bias in estimator.intercepts_)) > MAX_WIDTH:
             raise ModelError("budget", f"a layer is wider than {MAX_WIDTH}: use smaller hidden_layer_sizes")
         if estimator.n_outputs_ != estimator.n_features_in_:
             raise ModelError("unsupported", "an autoencoder has as many outputs as inputs: fit it to its own input")
-        estimator.coefs_ = [settled(weights) for weights in estimator.coefs_]
-        estimator.intercepts_ = [settled(bias) for bias in estimator.intercepts_]
+        # A layer's weights and intercepts are one table.
+        layers = [
+            settled(np.vstack(layer), dtype) for layer in zip(estimator.coefs_, estimator.intercepts_, strict=True)
+        ]
+        estimator.coefs_ = [layer[:-1] for layer in layers]
+        estimator.intercepts_ = [layer[-1] for layer in layers]
 
     def scores(self, estimator: MLPRegressor, values: Vectors) -> Vectors:
         return np.mean((estimator.predict(values).reshape(values.shape) - values) ** 2, axis=1)
 
-    def c_source(self, estimator: MLPRegressor, scalers: list[Any], threshold: float, seen: Windows) -> str:
+    def c_source(
+        self, estimator: MLPRegressor, scalers: list[Any], threshold: float, seen: Windows, dtype: str = FLOAT32
+    ) -> str:
         affine = fold(scalers, estimator.n_features_in_)
         sizes = [estimator.n_features_in_, *(len(bias) for bias in estimator.intercepts_)]
-        weights = [
-            part
-            for matrix, bias in zip(estimator.coefs_, estimator.intercepts_, strict=True)
-            for part in (matrix.T.ravel(), bias)
-        ]
+        weights: list[Vectors] = []
+        units: list[float] = []
+        for matrix, bias in zip(estimator.coefs_, estimator.intercepts_, strict=True):
+            table = np.concatenate((matrix.T.ravel(), bias))
+            table, unit = grid(table) if dtype == INT16 else (table, 1.0)
+            weights.append(table)
+            units.append(unit)
+        table_type = "int16_t" if dtype == INT16 else "float"
+        own_units = "#define EW_AUTOENCODER_UNIT(layer) model_units[layer]" if dtype == INT16 else ""
         reach = reach_of(affine, seen)
         kernel = Kernel(
             name="autoencoder",
-            defines=f"#define EW_AUTOENCODER_WIDTH {max(sizes)}",
-            tables=c_array("model_sizes", np.array(sizes), "uint8_t")
-            + "\n"
-            + c_array("model_weights", np.concatenate(weights), "float"),
+            defines=f"#define EW_AUTOENCODER_WIDTH {max(sizes)}\n{own_units}",
+            tables="\n".join(
+                (
+                    c_array("model_sizes", np.array(sizes), "uint8_t"),
+                    c_array("model_weights", np.concatenate(weights), table_type),
+                    c_array("model_units", np.array(units), "float") if own_units else "",
+                )
+            ),
             call=f"model_sizes, {len(sizes) - 1}, model_weights, {_ACTIVATIONS[estimator.activation]}",
             guard=_error(estimator, affine, threshold, reach),
             reach=reach,
         )
-        return c_model(kernel, affine, threshold)
+        return c_model(kernel, affine, threshold, dtype)
 
 
 def _error(estimator: MLPRegressor, affine: Affine, threshold: float, reach: float) -> float:

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model_export.detectors.arrays import Vectors, Windows
+from model_export.detectors.numbers import FLOAT32
 
 
 class Detector(Protocol):
@@ -28,16 +29,20 @@ class Detector(Protocol):
         """A fitted estimator or Pipeline; `settings` are scikit-learn's own parameters and those the class adds."""
         ...
 
-    def settle(self, estimator: Any) -> None:
-        """Rounds fitted parameters to float32 in place: the board's table and scikit-learn then hold the same model."""
+    def settle(self, estimator: Any, dtype: str = FLOAT32) -> None:
+        """Rounds fitted parameters to float32, or to the int16 of detectors/numbers.py, in place: the board's table and
+        scikit-learn then hold the same model."""
         ...
 
     def scores(self, estimator: Any, values: Vectors) -> Vectors:
         """scikit-learn's scores, float64 (n,), for values already scaled; the reference for every parity check."""
         ...
 
-    def c_source(self, estimator: Any, scalers: list[Any], threshold: float, seen: Windows) -> str:
-        """C99 that defines MODEL_FEATURES and `static float model_score(const int32_t *x)` on raw integer features.
+    def c_source(
+        self, estimator: Any, scalers: list[Any], threshold: float, seen: Windows, dtype: str = FLOAT32
+    ) -> str:
+        """C99 that defines MODEL_FEATURES and `static float model_score(const EW_FEATURE *x)` on raw integer features,
+        int32_t, or int16_t as detectors/numbers.py makes them.
 
         `score > threshold` must be decided as by `scores`; threshold is float32-exact. scalers: the fitted scalers in
         front of the estimator. seen: int32 (n, n_features), windows as the board will meet them.

@@ -9,8 +9,9 @@ from sklearn.covariance import EllipticEnvelope
 from model_export.detectors import emlearn_code
 from model_export.detectors.arrays import Vectors, Windows
 from model_export.detectors.ctext import c_array, c_float, float_above
-from model_export.detectors.precision import ROUNDING
-from model_export.detectors.scaling import fold
+from model_export.detectors.numbers import FLOAT32, INT16, grid
+from model_export.detectors.precision import ROUNDING, Kernel, c_model, ellipsoid_error
+from model_export.detectors.scaling import Affine, fold
 from model_export.errors import ModelError
 
 # Above this condition scikit-learn's own double precision no longer settles the distance to one part in a million.
@@ -39,14 +40,20 @@ class Elliptic:
         chosen: dict[str, Any] = {"support_fraction": 0.9, "random_state": seed} | settings
         return EllipticEnvelope(**chosen).fit(vectors)
 
-    def settle(self, estimator: EllipticEnvelope) -> None:
-        """Nothing: the matrix is kept in double."""
+    def settle(self, estimator: EllipticEnvelope, dtype: str = FLOAT32) -> None:
+        """Nothing in float32: the matrix is kept in double. In int16 its Cholesky factor is."""
+        if dtype == INT16:
+            settle_int16(estimator)
 
     def scores(self, estimator: EllipticEnvelope, values: Vectors) -> Vectors:
         return -estimator.score_samples(values)
 
-    def c_source(self, estimator: EllipticEnvelope, scalers: list[Any], threshold: float, seen: Windows) -> str:
+    def c_source(
+        self, estimator: EllipticEnvelope, scalers: list[Any], threshold: float, seen: Windows, dtype: str = FLOAT32
+    ) -> str:
         affine = fold(scalers, estimator.n_features_in_)
+        if dtype == INT16:
+            return _int16_source(estimator, affine, threshold)
         precision = np.asarray(estimator.get_precision()) * np.outer(affine.scale, affine.scale)
         location = estimator.location_ / affine.scale + affine.offset
         spread = 1.0 / np.sqrt(np.diag(precision))
@@ -69,7 +76,7 @@ class Elliptic:
 {c_array("model_scale", scale, "float")}
 {c_array("model_rest", rest, "double")}
 {c_array("model_precision", precision, "double")}
-static float model_score(const int32_t *x) {{
+static float model_score(const EW_FEATURE *x) {{
     const float threshold = {c_float(threshold)};
     float z[MODEL_FEATURES];
     for (int i = 0; i < MODEL_FEATURES; i++) {{
@@ -82,6 +89,36 @@ static float model_score(const int32_t *x) {{
     return distance;
 }}
 """
+
+
+def settle_int16(estimator: Any) -> None:
+    """Puts the precision matrix on int16: L L' with L whole multiples of a unit, in coordinates of about unit spread.
+
+    A matrix rounded entry by entry may have no inverse any more; a product of factors stays a squared length. The
+    factor is kept with the estimator, where `_int16_source` finds it.
+    """
+    precision = np.asarray(estimator.get_precision())
+    scale = np.exp2(np.round(np.log2(np.diag(precision)) / 2))
+    spread = 1.0 / np.sqrt(np.diag(precision))
+    check_condition(precision * np.outer(spread, spread))
+    factor, unit = grid(np.linalg.cholesky(precision / np.outer(scale, scale)))
+    estimator.int16_factor_, estimator.int16_unit_, estimator.int16_scale_ = factor, float(unit), scale
+    estimator.precision_ = (factor @ factor.T) * unit**2 * np.outer(scale, scale)
+
+
+def _int16_source(estimator: Any, affine: Affine, threshold: float) -> str:
+    factor, unit = estimator.int16_factor_, estimator.int16_unit_
+    n = len(factor)
+    whole = affine.then(Affine(estimator.location_, estimator.int16_scale_))
+    kernel = Kernel(
+        name="ellipsoid",
+        defines="",
+        tables=c_array("model_factor", np.concatenate([factor[j:, j] for j in range(n)]), "int16_t"),
+        call="model_factor",
+        guard=ellipsoid_error(factor * unit, np.zeros(n), whole, threshold),
+        square=unit * unit,
+    )
+    return c_model(kernel, whole, threshold, INT16)
 
 
 class _Shrunk:

@@ -18,21 +18,27 @@ from model_export import table
 from model_export.detectors import emlearn_code, scaling, trees
 from model_export.detectors.arrays import Vectors, Windows
 from model_export.detectors.ctext import nearest_float
-from model_export.detectors.trees import Ensemble, IntegerTree
+from model_export.detectors.numbers import FLOAT32
+from model_export.detectors.trees import Ensemble, IntegerTree, within_int16
 from model_export.errors import ModelError
 
 
 class _Forest:
     """What ensembles share: nothing to settle, and C from integer trees."""
 
-    def settle(self, estimator: Any) -> None:
+    def settle(self, estimator: Any, dtype: str = FLOAT32) -> None:
         """Nothing: cuts are integers, leaf values stay double."""
 
     def ensemble(self, estimator: Any, scalers: list[Any], threshold: float) -> Ensemble:
         raise NotImplementedError
 
-    def c_source(self, estimator: Any, scalers: list[Any], threshold: float, seen: Windows) -> str:
-        return inline_source(self.ensemble(estimator, scalers, threshold), threshold)
+    def c_source(
+        self, estimator: Any, scalers: list[Any], threshold: float, seen: Windows, dtype: str = FLOAT32
+    ) -> str:
+        # The numbers are int16, the comparisons stay int32: those of int16 took 1 to 8 % more code on x64, rv32imc and
+        # armv7emsp, as a chip compares whole registers.
+        ensemble = self.ensemble(estimator, scalers, threshold)
+        return inline_source(ensemble if dtype == FLOAT32 else within_int16(ensemble), threshold)
 
     def table(self, estimator: Any, scalers: list[Any], threshold: float, base: bytes | None = None) -> bytes:
         return table.forest(self.ensemble(estimator, scalers, threshold), threshold, base)
@@ -156,6 +162,7 @@ def inline_source(ensemble: Ensemble, threshold: float) -> str:
     return f"""\
 #include <stdint.h>
 #include "forest.h"
+#include "standardise.h"
 #define MODEL_FEATURES {ensemble.n_features}
 // emlearn adds a majority vote over the leaves. Declared static it is not used, and not compiled.
 static int32_t {name}_predict(const int32_t *features, int32_t features_length);

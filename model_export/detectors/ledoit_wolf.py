@@ -13,6 +13,7 @@ from sklearn.covariance import LedoitWolf
 
 from model_export.detectors.arrays import Vectors, Windows
 from model_export.detectors.elliptic import Elliptic
+from model_export.detectors.numbers import FLOAT32
 from model_export.detectors.scaling import fit_scaled, fold, scaler_of
 
 # A feature is rounded to a whole count, which is noise of this variance, in counts squared (Bennett, 1948).
@@ -42,12 +43,15 @@ class Gaussian:
         core.precision_ = pinvh(core.covariance_)
         return pipeline
 
-    def settle(self, estimator: LedoitWolf) -> None:
-        """Nothing: the matrix is kept in double."""
+    def settle(self, estimator: LedoitWolf, dtype: str = FLOAT32) -> None:
+        """As an elliptic envelope's."""
+        Elliptic().settle(estimator, dtype)
 
     def scores(self, estimator: LedoitWolf, values: Vectors) -> Vectors:
         return estimator.mahalanobis(values)
 
-    def c_source(self, estimator: LedoitWolf, scalers: list[Any], threshold: float, seen: Windows) -> str:
+    def c_source(
+        self, estimator: LedoitWolf, scalers: list[Any], threshold: float, seen: Windows, dtype: str = FLOAT32
+    ) -> str:
         # The same quadratic form, of the same three attributes.
-        return Elliptic().c_source(estimator, scalers, threshold, seen)
+        return Elliptic().c_source(estimator, scalers, threshold, seen, dtype)

@@ -12,7 +12,8 @@ from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 
 from model_export.detectors.arrays import Vectors, Windows
 from model_export.detectors.ctext import c_array
-from model_export.detectors.precision import ROUNDING, Kernel, c_model, input_error, settled
+from model_export.detectors.numbers import FLOAT32, INT16, grid, settled
+from model_export.detectors.precision import ROUNDING, Kernel, c_model, ellipsoid_error
 from model_export.detectors.scaling import Affine, fit_scaled, fold, scaler_of
 
 
@@ -21,14 +22,20 @@ class _Mixture:
 
     supervised = False
 
-    def settle(self, estimator: Any) -> None:
-        estimator.means_ = settled(estimator.means_)
-        estimator.precisions_cholesky_ = settled(estimator.precisions_cholesky_)
+    def settle(self, estimator: Any, dtype: str = FLOAT32) -> None:
+        estimator.means_ = settled(estimator.means_, dtype)
+        factors = estimator.precisions_cholesky_
+        # Each component has its unit: a tight one has factors much larger than a wide one's.
+        one_each = estimator.covariance_type != "tied"
+        parts = [settled(np.asarray(factor), dtype) for factor in (factors if one_each else [factors])]
+        estimator.precisions_cholesky_ = np.array(parts) if one_each else parts[0]
 
     def scores(self, estimator: Any, values: Vectors) -> Vectors:
         return -estimator.score_samples(values)
 
-    def c_source(self, estimator: Any, scalers: list[Any], threshold: float, seen: Windows) -> str:
+    def c_source(
+        self, estimator: Any, scalers: list[Any], threshold: float, seen: Windows, dtype: str = FLOAT32
+    ) -> str:
         affine = fold(scalers, estimator.n_features_in_)
         means = estimator.means_
         count, n = means.shape
@@ -38,23 +45,33 @@ class _Mixture:
         diagonal = estimator.covariance_type in ("diag", "spherical")
         upper = np.triu_indices(n)
         table = [np.diag(factor) if diagonal else factor[upper] for factor in factors]
+        unit, own_halves, table_type = 1.0, "", "float"
+        whole_means, halves = means, np.empty(0)
+        if dtype == INT16:
+            whole_means, unit = grid(means)
+            grids = [grid(part) for part in table]
+            table = [whole for whole, _ in grids]
+            halves = np.array([(unit * factor_unit) ** 2 / 2 for _, factor_unit in grids])
+            own_halves, table_type = "#define EW_MIXTURE_HALF(k) model_halves[k]", "int16_t"
         kernel = Kernel(
             name="mixture",
-            defines=f"#define EW_MIXTURE_FEATURES {n}",
+            defines=f"#define EW_MIXTURE_FEATURES {n}\n{own_halves}",
             tables="\n".join(
                 (
-                    c_array("model_means", means, "float"),
-                    c_array("model_factors", np.concatenate(table), "float"),
+                    c_array("model_means", whole_means, table_type),
+                    c_array("model_factors", np.concatenate(table), table_type),
                     c_array("model_constants", constants, "double"),
+                    c_array("model_halves", halves, "float") if own_halves else "",
                 )
             ),
+            unit=unit,
             call=f"model_means, model_factors, model_constants, {count}, {int(diagonal)}",
             guard=max(
                 _component_error(factors[k], means[k], float(constants[k]), affine, threshold, count)
                 for k in range(count)
             ),
         )
-        return c_model(kernel, affine, threshold)
+        return c_model(kernel, affine, threshold, dtype)
 
 
 class Mixture(_Mixture):
@@ -112,15 +129,8 @@ def _component_error(
 ) -> float:
     """Bound on the error of the float score near the threshold, were this component the nearest.
 
-    There its squared distance is at most 2 * (threshold + constant + log(count)), so z lies in an ellipsoid, whose
-    extent along each axis bounds every term.
+    There its squared distance is at most 2 * (threshold + constant + log(count)).
     """
-    n = len(mean)
     square = max(2 * (threshold + constant + np.log(count)), 0.0) + 1.0
-    inverse = np.linalg.inv(factor)
-    extent = np.sqrt(square * np.sum(inverse**2, axis=0))
-    distance_error = input_error(affine, extent + np.abs(mean)) + ROUNDING * extent
-    magnitudes = np.abs(factor)
-    y_error = magnitudes.T @ (distance_error + (n + 1) * ROUNDING * extent)
-    square_error = 2 * np.sqrt(square) * float(np.linalg.norm(y_error)) + (n + 2) * ROUNDING * square
+    square_error = ellipsoid_error(factor, mean, affine, square)
     return square_error / 2 + ROUNDING * (8 + 3 * count) * (abs(constant) + square + 8)

@@ -9,7 +9,8 @@ from sklearn.neighbors import NearestNeighbors
 
 from model_export.detectors.arrays import Vectors, Windows
 from model_export.detectors.ctext import c_array
-from model_export.detectors.precision import ROUNDING, Kernel, c_model, input_error, settled
+from model_export.detectors.numbers import FLOAT32, INT16, grid, settled
+from model_export.detectors.precision import ROUNDING, Kernel, c_model, input_error
 from model_export.detectors.scaling import Affine, fit_scaled, fold, scaler_of
 from model_export.errors import ModelError
 
@@ -31,14 +32,16 @@ class Centres:
         scalers, others = scaler_of(settings)
         return fit_scaled(scalers, KMeans(**({"n_clusters": 8, "n_init": 4, "random_state": seed} | others)), vectors)
 
-    def settle(self, estimator: KMeans) -> None:
-        estimator.cluster_centers_ = settled(estimator.cluster_centers_)
+    def settle(self, estimator: KMeans, dtype: str = FLOAT32) -> None:
+        estimator.cluster_centers_ = settled(estimator.cluster_centers_, dtype)
 
     def scores(self, estimator: KMeans, values: Vectors) -> Vectors:
         return np.asarray(estimator.transform(values)).min(axis=1) ** 2
 
-    def c_source(self, estimator: KMeans, scalers: list[Any], threshold: float, seen: Windows) -> str:
-        return _c_source(estimator.cluster_centers_, fold(scalers, estimator.n_features_in_), threshold)
+    def c_source(
+        self, estimator: KMeans, scalers: list[Any], threshold: float, seen: Windows, dtype: str = FLOAT32
+    ) -> str:
+        return _c_source(estimator.cluster_centers_, fold(scalers, estimator.n_features_in_), threshold, dtype)
 
 
 class Neighbours:
@@ -60,20 +63,22 @@ class Neighbours:
         core = NearestNeighbors(**({"n_neighbors": 1, "algorithm": "brute"} | others))
         pipeline = fit_scaled(scalers, core, vectors)
         values = scalers[0].transform(vectors) if scalers else vectors
-        core.fit(settled(_cover(values, points, seed)))
+        core.fit(settled(_cover(values, points, seed), FLOAT32))
         return pipeline
 
-    def settle(self, estimator: NearestNeighbors) -> None:
+    def settle(self, estimator: NearestNeighbors, dtype: str = FLOAT32) -> None:
         if estimator.n_neighbors != 1:
             raise ModelError("unsupported", "nearest-neighbour is exported for n_neighbors=1 only")
-        estimator.fit(settled(estimator._fit_X))
+        estimator.fit(settled(estimator._fit_X, dtype))
 
     def scores(self, estimator: NearestNeighbors, values: Vectors) -> Vectors:
         distances, _ = estimator.kneighbors(values, n_neighbors=1)
         return distances[:, 0] ** 2
 
-    def c_source(self, estimator: NearestNeighbors, scalers: list[Any], threshold: float, seen: Windows) -> str:
-        return _c_source(estimator._fit_X, fold(scalers, estimator.n_features_in_), threshold)
+    def c_source(
+        self, estimator: NearestNeighbors, scalers: list[Any], threshold: float, seen: Windows, dtype: str = FLOAT32
+    ) -> str:
+        return _c_source(estimator._fit_X, fold(scalers, estimator.n_features_in_), threshold, dtype)
 
 
 def _cover(values: Vectors, count: int, seed: int) -> Vectors:
@@ -89,16 +94,19 @@ def _cover(values: Vectors, count: int, seed: int) -> Vectors:
     return values[chosen]
 
 
-def _c_source(points: Vectors, affine: Affine, threshold: float) -> str:
+def _c_source(points: Vectors, affine: Affine, threshold: float, dtype: str) -> str:
     count, n = points.shape
     # Near the threshold z lies within its root of a point, and so does every term of the sum.
     radius = float(np.sqrt(max(threshold, 0.0)))
     error = input_error(affine, np.abs(points).max(axis=0) + radius) + ROUNDING * radius
+    whole, unit = grid(points) if dtype == INT16 else (points, 1.0)
     kernel = Kernel(
         name="nearest",
         defines="",
-        tables=c_array("model_points", points, "float"),
+        tables=c_array("model_points", whole, "int16_t" if dtype == INT16 else "float"),
         call=f"model_points, {count}",
         guard=2 * radius * float(np.linalg.norm(error)) + (n + 2) * ROUNDING * threshold,
+        unit=unit,
+        square=unit * unit,
     )
-    return c_model(kernel, affine, threshold)
+    return c_model(kernel, affine, threshold, dtype)

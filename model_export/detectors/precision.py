@@ -11,6 +11,7 @@ import numpy as np
 
 from model_export.detectors.arrays import Vectors, Windows
 from model_export.detectors.ctext import c_array, c_float, float_above, nearest_float
+from model_export.detectors.numbers import INT16
 from model_export.detectors.scaling import Affine
 
 ROUNDING = 2.0**-24  # of one float operation, relative
@@ -23,7 +24,8 @@ class Kernel:
     """One .inc file in use. `call` is its argument list after `z, MODEL_FEATURES`, naming the arrays of `tables`.
 
     guard: bound on the error of the float score near the threshold. reach: the largest coordinate for which it holds,
-    or None when being near the threshold is enough.
+    or None when being near the threshold is enough. unit: of z, and square: of what the kernel returns, where it works
+    in whole multiples of them; powers of two.
     """
 
     name: str
@@ -32,22 +34,26 @@ class Kernel:
     call: str
     guard: float
     reach: float | None = None
+    unit: float = 1.0
+    square: float = 1.0
 
 
-def c_model(kernel: Kernel, affine: Affine, threshold: float) -> str:
+def c_model(kernel: Kernel, affine: Affine, threshold: float, dtype: str) -> str:
     """The complete model.h around a kernel."""
+    affine = Affine(affine.offset, affine.scale / kernel.unit)
+    factor = "" if kernel.square == 1.0 else f" * {c_float(kernel.square)}"
     center = np.rint(affine.offset)
     rest = (affine.offset - center) * affine.scale
     guard = float_above(min(kernel.guard * _SAFETY, 1e30))
     beyond = "" if kernel.reach is None else f" || ew_out_of_reach(z, MODEL_FEATURES, {c_float(kernel.reach)})"
     as_float = np.vectorize(nearest_float, otypes=[np.float64])
     return f"""\
-#include <stdint.h>
-#include "decide.h"
+{type_defines(dtype)}#include "decide.h"
 #include "exp_log.h"
 #include "standardise.h"
 #define MODEL_FEATURES {len(center)}
 {kernel.defines}
+{kernel.tables}
 #include "real_float.h"
 #include "{kernel.name}.inc"
 #include "real_double.h"
@@ -58,17 +64,16 @@ def c_model(kernel: Kernel, affine: Affine, threshold: float) -> str:
 {c_array("model_rest_f", as_float(rest), "float")}
 {c_array("model_offset", affine.offset, "double")}
 {c_array("model_scale", affine.scale, "double")}
-{kernel.tables}
 
-static float model_score(const int32_t *x) {{
+static float model_score(const EW_FEATURE *x) {{
     const float threshold = {c_float(threshold)};
     float z[MODEL_FEATURES];
     ew_standardise_f(x, model_center, model_scale_f, model_rest_f, MODEL_FEATURES, z);
-    float score = ew_{kernel.name}_f(z, MODEL_FEATURES, {kernel.call});
+    float score = ew_{kernel.name}_f(z, MODEL_FEATURES, {kernel.call}){factor};
     if (ew_in_doubt(score, threshold, {c_float(guard)}){beyond}) {{
         double precise[MODEL_FEATURES];
         ew_standardise_d(x, model_offset, model_scale, MODEL_FEATURES, precise);
-        return ew_decide(ew_{kernel.name}_d(precise, MODEL_FEATURES, {kernel.call}), threshold);
+        return ew_decide(ew_{kernel.name}_d(precise, MODEL_FEATURES, {kernel.call}){factor}, threshold);
     }}
     return score;
 }}
@@ -88,6 +93,20 @@ def reach_of(affine: Affine, seen: Windows) -> float:
     return float_above(float(np.quantile(largest, 0.99)))
 
 
-def settled(values: Vectors) -> Vectors:
-    """Values rounded to float32, as float64."""
-    return values.astype(np.float32).astype(np.float64)
+def type_defines(dtype: str) -> str:
+    """The first lines of a model.h: what its features and tables are."""
+    return "#include <stdint.h>\n" + (
+        "#define EW_FEATURE int16_t\n#define EW_TABLE int16_t\n" if dtype == INT16 else ""
+    )
+
+
+def ellipsoid_error(factor: Vectors, mean: Vectors, affine: Affine, square: float) -> float:
+    """Bound on the error of |(z - mean) @ factor|**2 in float where it is at most `square`.
+
+    z then lies in an ellipsoid, whose extent along each axis bounds every term.
+    """
+    n = len(mean)
+    extent = np.sqrt(square * np.sum(np.linalg.inv(factor) ** 2, axis=0))
+    distance_error = input_error(affine, extent + np.abs(mean)) + ROUNDING * extent
+    y_error = np.abs(factor).T @ (distance_error + (n + 1) * ROUNDING * extent)
+    return 2 * float(np.sqrt(square)) * float(np.linalg.norm(y_error)) + (n + 2) * ROUNDING * square

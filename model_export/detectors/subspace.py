@@ -8,7 +8,8 @@ from sklearn.decomposition import PCA
 
 from model_export.detectors.arrays import Vectors, Windows
 from model_export.detectors.ctext import c_array
-from model_export.detectors.precision import ROUNDING, Kernel, c_model, input_error, reach_of, settled
+from model_export.detectors.numbers import FLOAT32, INT16, grid, settled
+from model_export.detectors.precision import ROUNDING, Kernel, c_model, input_error, reach_of
 from model_export.detectors.scaling import Affine, fit_scaled, fold, scaler_of
 from model_export.errors import ModelError
 
@@ -38,33 +39,36 @@ class Subspace:
             )
         return fitted
 
-    def settle(self, estimator: PCA) -> None:
+    def settle(self, estimator: PCA, dtype: str = FLOAT32) -> None:
         if estimator.whiten:
             raise ModelError("unsupported", "PCA(whiten=True) cannot be exported: use whiten=False")
-        estimator.mean_ = settled(estimator.mean_)
-        estimator.components_ = settled(estimator.components_)
+        estimator.mean_ = settled(estimator.mean_, FLOAT32)
+        estimator.components_ = settled(estimator.components_, dtype)
 
     def scores(self, estimator: PCA, values: Vectors) -> Vectors:
         return np.sum((values - estimator.inverse_transform(estimator.transform(values))) ** 2, axis=1)
 
-    def c_source(self, estimator: PCA, scalers: list[Any], threshold: float, seen: Windows) -> str:
+    def c_source(
+        self, estimator: PCA, scalers: list[Any], threshold: float, seen: Windows, dtype: str = FLOAT32
+    ) -> str:
         affine = fold(scalers, estimator.n_features_in_)
         count, n = estimator.components_.shape
         reach = reach_of(affine, seen)
+        components, unit = grid(estimator.components_) if dtype == INT16 else (estimator.components_, 1.0)
         kernel = Kernel(
             name="subspace",
-            defines=f"#define EW_SUBSPACE_FEATURES {n}",
+            defines=f"#define EW_SUBSPACE_FEATURES {n}\n#define EW_SUBSPACE_SQUARE {float(unit * unit).hex()}",
             tables="\n".join(
                 (
                     c_array("model_mean", estimator.mean_, "float"),
-                    c_array("model_components", estimator.components_, "float"),
+                    c_array("model_components", components, "int16_t" if dtype == INT16 else "float"),
                 )
             ),
             call=f"model_mean, model_components, {count}",
             guard=_error(estimator, affine, threshold, reach),
             reach=reach,
         )
-        return c_model(kernel, affine, threshold)
+        return c_model(kernel, affine, threshold, dtype)
 
 
 def _error(estimator: PCA, affine: Affine, threshold: float, reach: float) -> float:

@@ -8,7 +8,8 @@ from sklearn.svm import OneClassSVM
 
 from model_export.detectors.arrays import Vectors, Windows
 from model_export.detectors.ctext import c_array
-from model_export.detectors.precision import ROUNDING, Kernel, c_model, input_error, settled
+from model_export.detectors.numbers import FLOAT32, INT16, grid, settled
+from model_export.detectors.precision import ROUNDING, Kernel, c_model, input_error
 from model_export.detectors.scaling import Affine, fit_scaled, fold, scaler_of
 from model_export.errors import ModelError
 
@@ -32,7 +33,7 @@ class Support:
         scalers, others = scaler_of(settings)
         return fit_scaled(scalers, OneClassSVM(**({"nu": 0.05} | others)), vectors)
 
-    def settle(self, estimator: OneClassSVM) -> None:
+    def settle(self, estimator: OneClassSVM, dtype: str = FLOAT32) -> None:
         if estimator.kernel != "rbf":
             raise ModelError("unsupported", f"OneClassSVM(kernel={estimator.kernel!r}) cannot be exported: use 'rbf'")
         count = len(estimator.support_vectors_)
@@ -41,24 +42,33 @@ class Support:
                 "budget",
                 f"{count} support vectors, more than {MAX_VECTORS}: lower nu (--set nu=0.01) or train on fewer windows",
             )
-        estimator.support_vectors_ = settled(estimator.support_vectors_)
-        estimator._dual_coef_ = estimator.dual_coef_ = settled(estimator.dual_coef_)
+        estimator.support_vectors_ = settled(estimator.support_vectors_, dtype)
+        estimator._dual_coef_ = estimator.dual_coef_ = settled(estimator.dual_coef_, dtype)
 
     def scores(self, estimator: OneClassSVM, values: Vectors) -> Vectors:
         return -estimator.score_samples(values)
 
-    def c_source(self, estimator: OneClassSVM, scalers: list[Any], threshold: float, seen: Windows) -> str:
+    def c_source(
+        self, estimator: OneClassSVM, scalers: list[Any], threshold: float, seen: Windows, dtype: str = FLOAT32
+    ) -> str:
         affine = fold(scalers, estimator.n_features_in_)
         vectors, weights = estimator.support_vectors_, estimator.dual_coef_.ravel()
         gamma = float(estimator._gamma)
+        guard = _error(vectors, weights, gamma, affine)
+        unit = weight_unit = 1.0
+        if dtype == INT16:
+            (vectors, unit), (weights, weight_unit) = grid(vectors), grid(weights)
+        table_type = "int16_t" if dtype == INT16 else "float"
         kernel = Kernel(
             name="support",
             defines="",
-            tables=c_array("model_vectors", vectors, "float") + "\n" + c_array("model_weights", weights, "float"),
-            call=f"model_vectors, model_weights, {len(vectors)}, {gamma.hex()}",
-            guard=_error(vectors, weights, gamma, affine),
+            tables=c_array("model_vectors", vectors, table_type) + "\n" + c_array("model_weights", weights, table_type),
+            call=f"model_vectors, model_weights, {len(vectors)}, {(gamma * unit * unit).hex()}",
+            guard=guard,
+            unit=unit,
+            square=weight_unit,
         )
-        return c_model(kernel, affine, threshold)
+        return c_model(kernel, affine, threshold, dtype)
 
 
 def _error(vectors: Vectors, weights: Vectors, gamma: float, affine: Affine) -> float:

@@ -5,7 +5,7 @@ cut found here per node by asking scikit-learn's own scaler and rounding; the co
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from contract.table import EXP2
 from model_export.detectors import scaling
 from model_export.detectors.arrays import Vectors
 from model_export.detectors.ctext import c_array, c_float
+from model_export.detectors.numbers import LIMIT
 
 _LOWEST, _HIGHEST = -(2**31), 2**31 - 1
 
@@ -79,6 +80,13 @@ def integer_trees(
     return made, values
 
 
+def within_int16(ensemble: Ensemble) -> Ensemble:
+    """The ensemble for int16 features: a cut that lies beyond every one of them goes to the end of int16, where it
+    decides them alike and does not wrap."""
+    trees = [replace(tree, cut=np.clip(tree.cut, -LIMIT, LIMIT)) for tree in ensemble.trees]
+    return replace(ensemble, trees=trees)
+
+
 def integer_cuts(
     thresholds: Vectors, features: npt.NDArray[np.int64], scalers: list[Any], n_features: int
 ) -> npt.NDArray[np.int64]:
@@ -124,7 +132,7 @@ def c_tail(ensemble: Ensemble, threshold: float, leaf_of_tree: str) -> str:
 {c_array("model_units", np.rint(ensemble.values * unit), "int32_t")}
 {c_array("model_values", ensemble.values, "double")}
 
-static float model_score(const int32_t *x) {{
+static float model_score(const EW_FEATURE *x) {{
     {index_type} leaves[MODEL_TREES];
     {leaf_of_tree}
     int32_t units = 0;
