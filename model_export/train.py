@@ -76,7 +76,7 @@ def train(series: Series, plan: Plan, windows: Windows | None = None) -> Model:
             "apart by. Change its settings or the features",
         )
     chosen = threshold.METHODS[plan.threshold](scores[parts.held_out], plan.false_alarms)
-    card = {
+    card: dict[str, Any] = {
         "name": plan.name,
         "detector": plan.detector,
         "estimator": type(scaling.split(estimator)[1]).__name__,

@@ -101,7 +101,7 @@ def settle_int16(estimator: Any) -> None:
     scale = np.exp2(np.round(np.log2(np.diag(precision)) / 2))
     spread = 1.0 / np.sqrt(np.diag(precision))
     check_condition(precision * np.outer(spread, spread))
-    factor, unit = grid(np.linalg.cholesky(precision / np.outer(scale, scale)))
+    factor, unit = grid(np.linalg.cholesky(precision / np.outer(scale, scale)).astype(np.float64))
     estimator.int16_factor_, estimator.int16_unit_, estimator.int16_scale_ = factor, float(unit), scale
     estimator.precision_ = (factor @ factor.T) * unit**2 * np.outer(scale, scale)
 
