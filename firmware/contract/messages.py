@@ -304,7 +304,12 @@ UPLINK = (
             Field("routes", Items(U32, 0, 16), "what became of the windows (OUTCOME_*)", default=()),
             Field("sending_uj", U48, "of the energy with the radio on: sending", "µJ", 0),
             Field("energy_mj", U48, "energy since the cold start, this period included", "mJ", 0),
-            Field("line_holds", U32, "times the wake line was active as the board went to sleep", default=0),
+            Field(
+                "line_holds",
+                U32,
+                "sleeps the wake line could not end: held, or chattering",
+                default=0,
+            ),
         ),
     ),
     Message(

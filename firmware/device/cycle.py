@@ -265,9 +265,9 @@ def watch_wake_line(parts: Parts) -> None:
     active = board.line_active()
     if active is None:
         return
-    if active:
-        state.line_holds = min(state.line_holds + 1, 255)
     state.wake_line = wakes.arm_line(state.wake_line, active)
+    if state.wake_line & 3 != wakes.ARM_ACTIVE:
+        state.line_holds = min(state.line_holds + 1, 255)
 
 
 def sleep(parts: Parts, until_ms: int) -> None:

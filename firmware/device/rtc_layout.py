@@ -83,7 +83,7 @@ FIELDS = (
     ("last_values", 403, "16i"),  # its values, the first `cols` of them
     # The line that wakes the board
     ("wake_line", 467, "B"),  # how it was armed, plus 4 for each quick wake by it, see wakes.py
-    ("line_holds", 468, "B"),  # times it was active as the board went to sleep, since the last HEALTH record
+    ("line_holds", 468, "B"),  # sleeps it was not armed for, held or chattering, since the last HEALTH record
     # Routing
     ("verdicts", 469, "B"),  # the last eight as bits, see routing.remember()
     ("asked_until_s", 470, "I"),  # age of the epoch up to which the open question is open, 0: for ever
