@@ -9,18 +9,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
 import pytest
 
 from contract import wire
-from model_export import keys, package
-from model_export.data import Series
+from model_export import keys
 from model_export.keys import PublisherKey
-from model_export.model import Model
-from model_export.package import Release
-from model_export.train import Plan, train
 from tests.device.test_over_the_air import publish, steps, trusting
-from tests.support import boards
+from tests.support import boards, small_board
 from tests.support.boards import SPEED, WINDOW, press, samples_taken
 from tests.support.broker import Broker
 from tests.support.tiny_cloud import TinyCloud
@@ -30,29 +25,12 @@ PROGRAM = Path(__file__).with_name("on_board") / "measured_wake.py"
 HEAP = "96k"  # what a board of the smallest kind is asked to have
 # The least heap in which a board lives through all of this; lowered when it can be, raised only with a reason.
 LEAST_HEAP = "84k"
-ROWS = 5000
-ANOMALY = range(1600, 1760)
 UPDATES = {"1.0.0": 20, "2.0.0": 60}  # version: the wake after which it is offered
 
 
 @pytest.fixture(scope="module")
 def publisher(tmp_path_factory: pytest.TempPathFactory) -> PublisherKey:
     return keys.create(tmp_path_factory.mktemp("keys"), "main")
-
-
-def recording() -> list[list[int]]:
-    """Rows (flow, count) of noise; flow is ten times as high during ANOMALY."""
-    rng = np.random.default_rng(7)
-    rows = np.stack((rng.normal(1000, 20, ROWS), rng.normal(50, 10, ROWS)), axis=1).astype(int)
-    rows[ANOMALY.start : ANOMALY.stop, 0] *= 10
-    return rows.tolist()
-
-
-@pytest.fixture(scope="module")
-def model() -> Model:
-    """A detector of the recording without its anomaly, trained as users train theirs."""
-    values = np.delete(np.array(recording()), ANOMALY, axis=0) / (100, 1)
-    return train(Series("made", "0" * 64, ("flow", "count"), values, None), Plan("pump", boards.SCHEMA))
 
 
 @dataclass
@@ -91,7 +69,7 @@ async def live(
 ) -> tuple[TinyCloud, SimulatedBoard, Life]:
     """A board of `artifacts`, offered one after the other, that measures, scores, syncs and updates in `heap`."""
     life = Life()
-    made = boards.make(folder / "pump-1", port, recording(), **trust)
+    made = boards.make(folder / "pump-1", port, small_board.recording(), **trust)
     async with TinyCloud(port) as cloud, WakeServer(program=measured(program, folder)) as server:
         board = SimulatedBoard(made, server, SPEED * 100, on_wake=life.note, heap=heap)
         for number, (version, after) in enumerate(UPDATES.items(), start=1):
@@ -104,9 +82,8 @@ async def live(
 
 
 @pytest.fixture(scope="module")
-def artifacts(publisher: PublisherKey, model: Model, chip_port: Path) -> dict[str, bytes]:
-    releases = (Release(version, number, 1_700_000_000) for number, version in enumerate(UPDATES, start=1))
-    return {release.version: package.export_native(model, "x86", release, publisher).artifact for release in releases}
+def artifacts(publisher: PublisherKey, chip_port: Path) -> dict[str, bytes]:
+    return small_board.artifacts(publisher, UPDATES)
 
 
 def check(cloud: TinyCloud, board: SimulatedBoard, life: Life) -> None:
@@ -117,8 +94,8 @@ def check(cloud: TinyCloud, board: SimulatedBoard, life: Life) -> None:
     assert steps(cloud) == [(version, state, wire.REASON_OK) for version in UPDATES for state in happy]
     stored = cloud.of("pump-1", wire.READINGS)
     assert len(stored) >= samples_taken(board) - len(UPDATES) * WINDOW, "only wakes that install measure nothing"
-    rows = recording()
-    assert [list(values) for _, values in stored] == [rows[n % ROWS] for n in range(len(stored))]
+    rows = small_board.recording()
+    assert [list(values) for _, values in stored] == [rows[n % len(rows)] for n in range(len(stored))]
     events = cloud.of("pump-1", wire.EVENT)
     assert any(event.reason == wire.WHY_CLEAR for event in events), "scored by the compiled model"
     assert all(boards.faults(health) == {} for health in cloud.of("pump-1", wire.HEALTH))

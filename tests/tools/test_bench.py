@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from tools import bench
-from tools.bench import Row
+from tools.bench import Row, _instructions
 from tools.bench.__main__ import main
 
 MODULE = '''"""Bytes of a thing.
@@ -14,7 +14,7 @@ MODULE = '''"""Bytes of a thing.
 More about it.
 """
 
-from tools.bench import Row
+from tools.bench import Row, _instructions
 
 
 def run():
@@ -56,3 +56,9 @@ def test_unknown_name_is_refused_with_those_there_are(folder: Path):
     result = CliRunner().invoke(main, ["speed"])
     assert result.exit_code == 2
     assert "no benchmark speed; there are sizes_of_things" in result.output
+
+
+def test_without_valgrind_the_instructions_of_a_wake_say_how_to_count_them(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(_instructions.NotHere, match="apt install valgrind"):
+        _instructions.tools()

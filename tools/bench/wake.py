@@ -1,10 +1,15 @@
-"""A wake of the firmware on this machine: CPU time from start to sleep, with and without a session, and its split."""
+"""A wake of the firmware: CPU time and instructions from start to sleep, with and without a session, and their split.
+
+CPU time is of simulated boards, which run from a ROM image. Instructions are x86 ones of the 32-bit port with the
+firmware frozen in; they do not depend on how busy the machine is, and their shares are near a chip's.
+"""
 
 import asyncio
 import json
 import os
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -14,6 +19,7 @@ from tests.support import boards
 from tests.support.broker import Broker
 from tests.support.tiny_cloud import TinyCloud
 from tools.bench import Row
+from tools.bench import _instructions as _instructions_of
 from tools.firmware import program
 from tools.rom import build_firmware
 from tools.simulate import supervised
@@ -39,6 +45,7 @@ def run() -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="edgewise-bench-") as folder:
         quiet, talking = asyncio.run(_both(Path(folder)))
         split = _split(Path(folder) / "split")
+        counted = asyncio.run(_instructions(Path(folder) / "instructions"))
     command_ms = _command_ms()
     rows = [
         Row("wake without a session, CPU", quiet, "ms", "start of the micropython command", command_ms),
@@ -48,7 +55,27 @@ def run() -> list[Row]:
     for step, functions in STORY.items():
         spent = sum(split[name] for name in functions) / SPLIT_WAKES
         rows.append(Row(f"  {step}", spent, "us", "all steps, modules loaded", total))
-    return rows
+    return rows + counted
+
+
+async def _instructions(folder: Path) -> list[Row]:
+    """Rows in thousands of instructions; none where they cannot be counted, which is said."""
+    folder.mkdir()
+    broker = Broker(folder / "nats", _free_port(), _free_port())
+    broker.start()
+    try:
+        quiet, talking = await _instructions_of.count(folder, broker.port)
+    except _instructions_of.NotHere as missing:
+        print(missing, file=sys.stderr)
+        return []
+    finally:
+        broker.kill()
+    without, total = sum(quiet.values()) / 1000, sum(talking.values()) / 1000
+    rows = [Row("wake without a session, instructions", without, "thousand", "with a session", total)]
+    return rows + [
+        Row(f"  {step}", spent / 1000, "thousand", "all of a wake with a session", total)
+        for step, spent in talking.items()
+    ]
 
 
 async def _both(folder: Path) -> tuple[float, float]:
