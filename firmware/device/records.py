@@ -58,14 +58,14 @@ class Record:
         """(generation, payload) of one file, or None."""
         try:
             with self._fs.open(self._path + "." + str(slot), "rb") as f:
-                data = f.read(_HEADER_BYTES + MAX_PAYLOAD_BYTES)
+                header = f.read(_HEADER_BYTES)
+                if len(header) < _HEADER_BYTES:
+                    return None
+                _, generation, length, _ = struct.unpack(_HEADER, header)
+                payload = f.read(min(length, MAX_PAYLOAD_BYTES))  # MicroPython allocates what is asked for
         except OSError:
             return None
-        if len(data) < _HEADER_BYTES:
-            return None
-        _, generation, length, _ = struct.unpack_from(_HEADER, data)
-        payload = data[_HEADER_BYTES : _HEADER_BYTES + length]
-        if data[:_HEADER_BYTES] != _header(generation, payload):
+        if header != _header(generation, payload):
             return None
         return generation, payload
 

@@ -90,7 +90,11 @@ def test_a_board_wakes_in_the_frozen_firmware_from_a_folder_without_any(chip_por
 def test_the_frozen_firmware_leaves_room_in_the_partition(chip_port: Path):
     """With 32-bit words; code and constants, all of it in flash on a chip."""
     done = subprocess.run(
-        ["size", chip_port.parent / "objects" / "frozen_content.o"], capture_output=True, text=True, timeout=30, check=True
+        ["size", chip_port.parent / "objects" / "frozen_content.o"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
     )
     text, data, bss, *_ = (int(number) for number in done.stdout.splitlines()[1].split()[:3])
     print(f"frozen firmware: {text + data} bytes")
