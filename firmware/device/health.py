@@ -97,6 +97,7 @@ class Health:
         )
         state.line_holds = 0
         state.health_ms = now_ms
+        state.told_band = state.battery_band
         state.health_wakes = state.awake_ms = 0
         state.radio_sessions = state.radio_failures = state.radio_ms = state.tx_bytes = state.rx_bytes = 0
         state.energy_uj = [0] * len(state.energy_uj)

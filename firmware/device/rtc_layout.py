@@ -90,6 +90,8 @@ FIELDS = (
     ("raw_windows", 474, "B"),  # windows still to be recorded sample by sample, see policy.UPLOAD_*
     # Since the cold start
     ("energy_mj", 475, "I"),  # energy up to the last HEALTH record, in millijoule
+    # Announced
+    ("told_band", 479, "B"),  # battery band of the last HEALTH record, whose next contact it decided; 255: say it again
 )
 
 

@@ -72,7 +72,8 @@ def sync(parts: object, link: Link) -> None:
     """
     state = parts.state
     breaker.begin(parts)
-    if parts.board.now_ms() - state.health_ms >= _HEALTH_MS:
+    # When the board means to come back changes with its band and its settings; unsaid, it would be taken for lost.
+    if parts.board.now_ms() - state.health_ms >= _HEALTH_MS or state.told_band != state.battery_band:
         parts.health.record(parts.journal, parts.outbox.dropped, _next_contact_ms(parts))
     parts.journal.keep()
     link.radio_cache = state.radio_cache
@@ -324,6 +325,7 @@ class _Talk:
             self._take_statement(said)
         if parts.config.apply(version, settings, local_version):
             self._state.config_version = version
+            self._state.told_band = 255
             self._state.hello_ms = 0  # should this session end before the cloud has heard of it
             self._hello_due = True
         parts.updater.on_want(version, model)

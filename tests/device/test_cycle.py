@@ -165,3 +165,26 @@ def test_health_is_reported_each_hour_of_the_boards_clock(broker: Broker, tmp_pa
     assert 600_000 < health.next_contact_ms < 1_500_000
     assert sum(health.scores) == health.wakes, "every window's score is in the histogram"
     assert boards.faults(health) == {}
+
+
+def test_a_board_that_will_come_back_later_than_it_said_says_so(broker: Broker, tmp_path: Path):
+    """Its battery gets low, then its settings change: within the hour between two HEALTH records."""
+
+    async def live() -> tuple[list[Any], list[Any], list[Any]]:
+        folder = boards.make(tmp_path / "pump-1", broker.port)
+        async with TinyCloud(broker.port) as cloud, supervised([folder], SPEED) as [board]:
+            await board.run(wakes=6)
+            before = cloud.of("pump-1", wire.HEALTH)
+            (folder / "sim.json").write_text('{"battery_mv": 3400}')
+            await board.run(wakes=8)
+            low = cloud.of("pump-1", wire.HEALTH)[len(before) :]
+            await cloud.want("pump-1", 1, {"sync_interval_ms": 40 * INTERVAL_MS})
+            await press(board, 2)
+            return before, low, cloud.of("pump-1", wire.HEALTH)[len(before) + len(low) :]
+
+    (first,), (low,), (slow,) = asyncio.run(live())
+    latest = 4 * INTERVAL_MS * 9 // 8
+    assert first.next_contact_ms == latest - 1 + INTERVAL_MS
+    assert low.next_contact_ms - INTERVAL_MS >= 4 * latest - 8
+    assert slow.next_contact_ms - INTERVAL_MS >= 40 * latest - 80
+    assert slow.t_ms < 3_600_000
