@@ -1,8 +1,11 @@
 """A whole scenario: every board under every policy, each in a process of its own, as many at once as asked for."""
 
+import _thread
 import multiprocessing
+import os
 import resource
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -15,6 +18,7 @@ from tools.scenario import signals, trace
 from tools.scenario.results import Result, summarize
 from tools.scenario.schema import Group, Policy, Scenario
 
+_GOODBYE_S = 10
 Task = tuple[Policy, Group, str]
 _SHARED_MEMORY = Path("/dev/shm")  # what boards write to flash needs no disk
 
@@ -65,7 +69,7 @@ def _each(
         return
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])  # imported once, not once a process: that is seconds
-    with ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=context) as pool:
+    with ProcessPoolExecutor(min(jobs, len(tasks)), context, _watch_parent) as pool:
         running = {pool.submit(_run_and_count, scenario, *task, traces): task for task in tasks}
         try:
             for done in as_completed(running):
@@ -73,6 +77,20 @@ def _each(
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+def _watch_parent() -> None:
+    """In a worker: should whoever asked for the work be killed, end it too, with the board's program and its folder."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def end_with_it() -> None:
+        parent.join()
+        _thread.interrupt_main()
+        time.sleep(_GOODBYE_S)
+        os._exit(1)
+
+    threading.Thread(target=end_with_it, daemon=True).start()
 
 
 def _run_and_count(
