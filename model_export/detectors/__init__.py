@@ -1,6 +1,9 @@
 """The detectors that can be exported, by name and by scikit-learn class."""
 
+from difflib import SequenceMatcher
 from typing import Any
+
+from sklearn.base import ClassifierMixin
 
 from model_export.detectors.autoencoder import Autoencoder
 from model_export.detectors.base import Detector
@@ -45,5 +48,22 @@ def of_estimator(estimator: Any) -> Detector:
     for detector in DETECTORS.values():
         if isinstance(core, detector.estimators):
             return detector
-    known = ", ".join(kind.__name__ for detector in DETECTORS.values() for kind in detector.estimators)
-    raise ModelError("unsupported", f"{type(core).__name__} cannot be exported: use one of {known}")
+    kinds = [kind for detector in DETECTORS.values() for kind in detector.estimators]
+    known = ", ".join(kind.__name__ for kind in kinds)
+    raise ModelError(
+        "unsupported",
+        f"{type(core).__name__} cannot be exported: use one of {known}. "
+        f"The nearest is {_nearest(core, kinds).__name__}",
+    )
+
+
+def _nearest(core: Any, kinds: list[type]) -> type:
+    """The kind most like an estimator: of its package of scikit-learn, a classifier where it is one, of a like name."""
+    name, package = type(core).__name__, type(core).__module__.split(".")[:2]
+
+    def likeness(kind: type) -> tuple[bool, bool, float]:
+        classifier = issubclass(kind, ClassifierMixin) == isinstance(core, ClassifierMixin)
+        alike = SequenceMatcher(None, name, kind.__name__).ratio()
+        return kind.__module__.split(".")[:2] == package, classifier, alike
+
+    return max(kinds, key=likeness)

@@ -4,11 +4,14 @@ import json
 
 import numpy as np
 import pytest
-from sklearn.covariance import EllipticEnvelope
-from sklearn.decomposition import PCA
+from sklearn.cluster import MiniBatchKMeans
+from sklearn.covariance import EllipticEnvelope, MinCovDet
+from sklearn.decomposition import PCA, KernelPCA
 from sklearn.ensemble import GradientBoostingClassifier
+from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, PowerTransformer, RobustScaler, StandardScaler
+from sklearn.svm import SVC
 
 from model_export import compile as compiler
 from model_export import convert, data, detectors, parity
@@ -146,6 +149,23 @@ def test_estimators_that_cannot_be_exported_are_named_with_those_that_can(shuttl
         trained(shuttle, "pca", n_components=9)
     with pytest.raises(ModelError, match="no scaler 'log'"):
         trained(shuttle, "kmeans", scaler="log")
+
+
+@pytest.mark.parametrize(
+    ("estimator", "nearest"),
+    [
+        (GradientBoostingClassifier(), "(RandomForest|ExtraTrees)Classifier"),
+        (LocalOutlierFactor(), "NearestNeighbors"),
+        (SVC(), "OneClassSVM"),
+        (MiniBatchKMeans(), "KMeans"),
+        (KernelPCA(), "PCA"),
+        (MinCovDet(), "EllipticEnvelope"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_the_nearest_that_can_be_exported_is_named(estimator, nearest):
+    with pytest.raises(ModelError, match=f"The nearest is {nearest}$"):
+        detectors.of_estimator(estimator)
 
 
 def test_a_classifier_without_labels_says_what_to_do():
