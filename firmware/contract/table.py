@@ -147,7 +147,7 @@ class Forest:
         What passes cannot lead a walker out of its tree, past the features or past the leaf values.
         """
         view = memoryview(self.data)
-        if crc32(view[HEADER_BYTES:], crc32(view[: HEADER_BYTES - 4])) != struct.unpack_from("<I", view, 12)[0]:
+        if crc_of(view) != struct.unpack_from("<I", view, 12)[0]:
             raise TableError("CRC")
         self._check_numbers()
         for index, (start, end) in enumerate(self.spans()):
@@ -189,8 +189,13 @@ def _header(data: "Buffer", kind: int) -> int:
 def seal(data: bytearray) -> None:
     """Writes size and CRC of a complete blob into its header."""
     struct.pack_into("<I", data, 8, len(data))
+    struct.pack_into("<I", data, 12, crc_of(data))
+
+
+def crc_of(data: "Buffer") -> int:
+    """The CRC-32 that belongs into the header of a blob."""
     view = memoryview(data)
-    struct.pack_into("<I", data, 12, crc32(view[HEADER_BYTES:], crc32(view[: HEADER_BYTES - 4])))
+    return crc32(view[HEADER_BYTES:], crc32(view[: HEADER_BYTES - 4]))
 
 
 def check_tree(tree: "Buffer", n_features: int, values: int) -> None:
