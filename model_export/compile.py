@@ -89,21 +89,21 @@ def table_modules(arch: str) -> dict[str, bytes]:
 
 def native_module(c_source: str, arch: str) -> bytes:
     """The .mpy of a model's C source; raises ModelError, build-failed with the compiler's own words."""
-    return _built({"model.h": c_source}, arch, "model", "module.c")
+    return built({"model.h": c_source}, arch, "model", "module.c")
 
 
 def features_module(arch: str) -> bytes:
     """ew_features.mpy, by which contract.features.Features computes on a board; raises as `native_module` does."""
-    return _built({}, arch, "ew_features", "features_module.c")
+    return built({}, arch, "ew_features", "features_module.c")
 
 
 def table_module(arch: str) -> bytes:
     """ew_table.mpy, the walkers of table blobs in C; raises as `native_module` does."""
-    return _built({}, arch, "ew_table", "table_module.c")
+    return built({}, arch, "ew_table", "table_module.c")
 
 
-def _built(sources: dict[str, str], arch: str, name: str, glue: str) -> bytes:
-    """The bytes of NAME.mpy, made of `sources` by name and a file of firmware/native."""
+def built(sources: dict[str, str], arch: str, name: str, glue: str) -> bytes:
+    """The bytes of NAME.mpy, made of `sources` by name and `glue`, one of them or a file of firmware/native."""
     check_tools(arch)
     with tempfile.TemporaryDirectory(prefix="edgewise-native-") as work:
         folder = Path(work)
