@@ -12,17 +12,18 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from cloud import wire_types as w
 from cloud.errors import BlobCorrupt, BlobMissing
 from cloud.ingest.mqtt import Link
 from cloud.models.blobs import Blobs
+from cloud.models.tables import key_statements, leaves, patches
 from cloud.store.engine import writing
-from cloud.store.tables import artifacts, desired
+from cloud.store.tables import artifacts, desired, devices
 from contract import wire
 
 log = logging.getLogger("ingest")
@@ -58,9 +59,12 @@ class Chunks:
         digest = self._digests.get(sha8)
         if digest is None:
             low = sha8.hex()
-            query = sa.select(artifacts.c.sha256).where(artifacts.c.sha256.between(low, low + "g")).limit(1)
+            found = [
+                sa.select(column).where(column.between(low, low + "g"))
+                for column in (artifacts.c.sha256, patches.c.patch_sha256)
+            ]
             async with self._engine.connect() as connection:
-                digest = (await connection.execute(query)).scalar_one_or_none()
+                digest = (await connection.execute(sa.union_all(*found).limit(1))).scalar_one_or_none()
             if digest is None:
                 return None
             self._digests[sha8] = digest
@@ -83,19 +87,36 @@ class Chunks:
 
 async def publish_wants(engine: AsyncEngine, link: Link, device: str | None = None) -> int:
     """Publishes the WANTs that are due, or the one of `device` in any case; returns how many. Raises LinkLost."""
+    patch = (patches.c.target_sha256 == desired.c.artifact_sha256) & (patches.c.base_sha8 == devices.c.model_sha8)
     query = (
-        sa.select(desired, artifacts.c.manifest, artifacts.c.size)
+        sa.select(
+            desired,
+            artifacts.c.manifest,
+            artifacts.c.size,
+            devices.c.sequence,
+            devices.c.model_sha8,
+            leaves.c.data.label("leave"),
+            patches.c.patch_sha256,
+            patches.c.size.label("patch_size"),
+        )
+        .join(devices, devices.c.device == desired.c.device)
         .outerjoin(artifacts, artifacts.c.sha256 == desired.c.artifact_sha256)
+        .outerjoin(leaves, leaves.c.sha256 == desired.c.artifact_sha256)
+        .outerjoin(patches, patch)
         .limit(_WANTS_AT_ONCE)
     )
     due = desired.c.version > desired.c.published_version
     query = query.where(due if device is None else desired.c.device == device)
     async with engine.connect() as connection:
         rows = (await connection.execute(query)).mappings().all()
+        said = await _statements(connection, rows)
     if not rows:
         return 0
     await asyncio.gather(
-        *(link.publish(wire.topic(row["device"], wire.KIND_WANT), w.encode(want(row)), retain=True) for row in rows)
+        *(
+            link.publish(wire.topic(row["device"], wire.KIND_WANT), w.encode(want(row, said)), retain=True)
+            for row in rows
+        )
     )
     async with writing(engine).begin() as connection:
         await connection.execute(_PUBLISHED, [{"b_device": row["device"], "b_version": row["version"]} for row in rows])
@@ -109,8 +130,17 @@ _PUBLISHED = (
 )
 
 
-def want(row: sa.RowMapping) -> w.Want:
-    """The message of a row of `desired` joined with its artifact."""
+async def _statements(connection: AsyncConnection, rows: Sequence[sa.RowMapping]) -> dict[int, bytes]:
+    """The statements of publishers that these rows name, by id."""
+    ids = {number for row in rows for number in row["statement_ids"]}
+    if not ids:
+        return {}
+    query = sa.select(key_statements.c.id, key_statements.c.data).where(key_statements.c.id.in_(ids))
+    return {row.id: row.data for row in await connection.execute(query)}
+
+
+def want(row: sa.RowMapping, said: Mapping[int, bytes]) -> w.Want:
+    """The message of a row of `desired` joined with its artifact, the board's patch and the publisher's leave."""
     manifest = row["manifest"]
     model = None
     if manifest is not None:
@@ -122,5 +152,14 @@ def want(row: sa.RowMapping) -> w.Want:
             row["size"],
             _FORMAT_CODES[manifest["format"]],
             manifest["arch"],
+            row["leave"] if row["leave"] and manifest["sequence"] < (row["sequence"] or 0) else b"",
+            *_patch(row),
         )
-    return w.Want(row["version"], row["config"], model, row["local_version"])
+    statements = tuple(said[number] for number in row["statement_ids"] if number in said)
+    return w.Want(row["version"], row["config"], model, row["local_version"], statements)
+
+
+def _patch(row: sa.RowMapping) -> tuple[bytes | None, int, bytes | None]:
+    if row["patch_sha256"] is None:
+        return None, 0, None
+    return bytes.fromhex(row["patch_sha256"])[:8], row["patch_size"], bytes.fromhex(row["model_sha8"])

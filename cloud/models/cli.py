@@ -16,6 +16,7 @@ from rich.progress import wrap_file
 from rich.table import Table
 
 from cloud.cli import remote, served, show, terminal, when
+from contract import wire
 
 _TO = "Who shall run it: all (it becomes the champion), none, kind:KIND, or board ids with commas."
 _PUBLIC_KEY = re.compile(r"\b[0-9a-f]{128}\b")
@@ -275,12 +276,28 @@ def trusted(data: str | None, server: str | None, as_json: bool) -> None:
     """Every key the server ever trusted."""
     with served(data, server) as client:
         found = client.get("/keys")
-    table = Table("key", "label", "added", "revoked", box=None)
+    table = Table("key", "label", "added", "models count", "boards", box=None)
     for key in found:
-        table.add_row(
-            key["key_id"], key["label"], when(key["added_ms"]), when(key["revoked_ms"]) if key["revoked_ms"] else "-"
-        )
+        counts = f"until {when(key['until_ms'])}" if key["until_ms"] else "yes"
+        if key["revoked_ms"]:
+            counts = f"revoked {when(key['revoked_ms'])}"
+        table.add_row(key["key_id"], key["label"], when(key["added_ms"]), counts, str(key["boards"]))
     show(as_json, found, table)
+
+
+@keys.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@remote
+def announce(file: Path, data: str | None, server: str | None, as_json: bool) -> None:
+    """Hand on FILE, a statement of `edgewise keys rotate`, `revoke` or `allow-downgrade`, to the server and its boards.
+
+    `edgewise keys trusted` then shows how many boards have taken the new key.
+    """
+    if file.stat().st_size > wire.MAX_STATEMENT_BYTES:
+        raise click.ClickException(f"{file} is no statement: `edgewise keys rotate` writes one")
+    with served(data, server) as client:
+        done = client.post("/keys/statements", {"statement": file.read_bytes().hex()})
+    show(as_json, done)
 
 
 @keys.command()

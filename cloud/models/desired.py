@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from cloud import clock
 from cloud.errors import Conflict
+from cloud.models import statements
 from cloud.models.manifests import from_json
 from cloud.models.tables import assignments, deployments, model_runs
 from cloud.models.targets import Board, Candidate, choose
@@ -95,6 +97,7 @@ async def reconcile(connection: AsyncConnection, now_ms: int, only: Sequence[str
     champions = await _champions(connection)
     known: dict[tuple[str, str], list[Candidate]] = {}
     there = await held(connection)
+    told = await statements.all_told(connection)
     changes: list[Change] = []
     for part in [None] if only is None else chunks(only):
         for row in await _boards(connection, part):
@@ -107,7 +110,8 @@ async def reconcile(connection: AsyncConnection, now_ms: int, only: Sequence[str
                     known[key] = await candidates(connection, *key)
                 change = _resolve(row, there, wanted, known[key], now_ms)
             cause = "" if isinstance(wanted, str) else wanted.cause
-            if await _write(connection, row, change, cause, now_ms):
+            news = statements.pending(row["key_ids"] or (), told)
+            if await _write(connection, row, change, cause, news, now_ms):
                 changes.append(change)
     return changes
 
@@ -162,12 +166,19 @@ def board_of(row: sa.RowMapping, previous: str = "", present: Held | None = None
     )
 
 
-async def _write(connection: AsyncConnection, row: sa.RowMapping, change: Change, cause: str, now_ms: int) -> bool:
-    """Stores a change unless it says what is stored already; True when it wrote."""
+async def _write(
+    connection: AsyncConnection, row: sa.RowMapping, change: Change, cause: str, news: list[int], now_ms: int
+) -> bool:
+    """Stores a change unless it says what is stored already; True when the model or the reason for none is another.
+
+    news: ids of key_statements the board lacks. They go into the WANT, and out of it once the board knows them.
+    """
     moves = change.sha256 is not None and change.sha256 != row["desired_sha256"]
-    if not moves and change.why == (row["desired_why"] or ""):
+    tells = news != (row["statement_ids"] or [])
+    explains = moves or change.why != (row["desired_why"] or "")
+    if not explains and not tells:
         return False
-    values: dict[str, Any] = {"why": change.why, "changed_ms": now_ms}
+    values: dict[str, Any] = {"why": change.why, "changed_ms": now_ms, "statement_ids": news}
     if moves:
         values["artifact_sha256"] = change.sha256
         await connection.execute(
@@ -182,10 +193,10 @@ async def _write(connection: AsyncConnection, row: sa.RowMapping, change: Change
     if row["desired_why"] is None:  # the board has no row yet
         first = insert(desired, connection.dialect).values(device=change.device, version=0, config={}, **values)
         await connection.execute(first.on_conflict_do_nothing())
-    if moves:
+    if moves or tells:
         values["version"] = desired.c.version + 1
     await connection.execute(sa.update(desired).where(desired.c.device == change.device).values(**values))
-    return True
+    return explains
 
 
 async def _boards(connection: AsyncConnection, only: Sequence[str] | None) -> Sequence[sa.RowMapping]:
@@ -204,6 +215,7 @@ async def _boards(connection: AsyncConnection, only: Sequence[str] | None) -> Se
             assignments.c.source.label("assigned_source"),
             desired.c.artifact_sha256.label("desired_sha256"),
             desired.c.why.label("desired_why"),
+            desired.c.statement_ids,
             previous.label("previous_sha8"),
         )
         .select_from(
@@ -237,7 +249,10 @@ async def candidates(connection: AsyncConnection, name: str, version: str) -> li
     """The artifacts of a version."""
     query = sa.select(artifacts.c.sha256, artifacts.c.key_id, artifacts.c.size, artifacts.c.manifest)
     rows = await connection.execute(query.where(artifacts.c.name == name, artifacts.c.version == version))
-    return [Candidate(row.sha256, row.key_id, row.size, from_json(row.manifest)) for row in rows]
+    leave = await statements.leave_counters(connection, clock.now_ms() // 1000)
+    return [
+        Candidate(row.sha256, row.key_id, row.size, from_json(row.manifest), leave.get(row.sha256, -1)) for row in rows
+    ]
 
 
 def chunks(names: Sequence[str]) -> list[Sequence[str]]:

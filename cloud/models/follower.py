@@ -25,6 +25,7 @@ async def keep_following(engine: AsyncEngine, registry: Registry) -> None:
     while True:
         try:
             await follow_once(engine, registry, seen)
+            await registry.make_patches()
         except (SQLAlchemyError, OSError) as error:
             _log.warning("boards' HELLOs are not followed: %s", error)
         await asyncio.sleep(_PERIOD_S)

@@ -7,7 +7,7 @@ from cloud.clock import now_ms
 from cloud.errors import Conflict
 from cloud.models.blobs import Blobs
 from cloud.models.queries import show_version
-from cloud.models.tables import assignments
+from cloud.models.tables import assignments, patches
 from cloud.models.views import Collected, Version
 from cloud.rollouts.queries import users_of
 from cloud.store.tables import artifacts, models
@@ -45,6 +45,8 @@ async def collect(engine: AsyncEngine, blobs: Blobs, young_ms: int = _YOUNG_MS) 
         named: set[str] = set()
         for sha256, manifest in await connection.execute(sa.select(artifacts.c.sha256, artifacts.c.manifest)):
             named |= {sha256, manifest["card_sha256"]}
+        made = sa.select(patches.c.patch_sha256).where(patches.c.patch_sha256.is_not(None))
+        named |= set((await connection.execute(made)).scalars())
     for entry in stored:
         if entry.sha256 not in named and entry.modified_ms < now_ms() - young_ms:
             await blobs.delete(entry.sha256)

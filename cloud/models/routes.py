@@ -21,6 +21,7 @@ from cloud.models.intake import MAX_ARTIFACTS, MAX_CARD_BYTES
 from cloud.models.service import Audience, Registry
 from cloud.models.views import (
     AliasChange,
+    Announced,
     Board,
     Collected,
     Deployed,
@@ -80,6 +81,13 @@ class Trust(Struct, frozen=True, forbid_unknown_fields=True):
     public_key: str
     """x || y, 128 hex digits."""
     label: str = ""
+
+
+class Said(Struct, frozen=True, forbid_unknown_fields=True):
+    """A publisher's signed statement."""
+
+    statement: Annotated[str, Meta(pattern=r"^([0-9a-f]{2}){1,256}$")]
+    """The bytes of the file, hex."""
 
 
 @post("/models", request_max_body_size=_MAX_PUBLISH_BYTES, summary="Publish the artifacts of one version", **_ADMIN)
@@ -215,6 +223,13 @@ async def trust(state: State, data: Trust) -> PublisherKey:
         return await keys.trust(connection, data.public_key, data.label, now_ms())
 
 
+@post("/keys/statements", status_code=HTTP_200_OK, summary="Take a publisher's statement", **_ADMIN)
+async def announce(state: State, data: Said) -> Announced:
+    """A handover, a revocation, or leave to go back. The boards concerned are told in the same transaction."""
+    registry: Registry = state.registry
+    return await registry.announce(bytes.fromhex(data.statement))
+
+
 @delete("/keys/{key_id:str}", status_code=HTTP_200_OK, summary="Revoke a publisher's key", **_ADMIN)
 async def revoke(state: State, key_id: Annotated[str, Parameter(pattern=r"^[0-9a-f]{16}$")]) -> PublisherKey:
     """For ever. Artifacts that were published stay; nothing new signed with it is accepted."""
@@ -261,6 +276,7 @@ router = Router(
         collect,
         list_keys,
         trust,
+        announce,
         revoke,
         download,
     ],

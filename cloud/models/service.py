@@ -10,12 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from cloud.clock import now_ms
 from cloud.errors import BadArtifact, BadRequest, Conflict, NotFound
 from cloud.models import desired as outbox
-from cloud.models import keys
+from cloud.models import keys, patches, statements
 from cloud.models.blobs import Blobs
 from cloud.models.intake import COMMON, COMMON_OF_STAND_INS, Checked, Submission, check, describe
 from cloud.models.manifests import to_json
 from cloud.models.queries import find_version
-from cloud.models.views import Board, Deployed
+from cloud.models.views import Announced, Board, Deployed
 from cloud.store.engine import insert, writing
 from cloud.store.tables import alias_history, aliases, artifacts, devices, models
 
@@ -82,7 +82,12 @@ class Registry:
             await _add_version(connection, submission, now)
             added = [item.sha256 for item in submission.artifacts if await _add_artifact(connection, item, now)]
             boards = await self._deploy(connection, name, version, to, note, now)
+        await patches.prepare(self._engine, self._blobs, added)
         return Deployed(name, version, added, boards)
+
+    async def make_patches(self) -> int:
+        """Makes patches that boards wait for; see patches.catch_up."""
+        return await patches.catch_up(self._engine, self._blobs)
 
     async def promote(self, name: str, version: str, alias: str, note: str = "") -> Deployed:
         """Moves an alias; boards that follow the champion are told in the same transaction."""
@@ -116,6 +121,14 @@ class Registry:
             await outbox.require_free(connection, [device])
             await outbox.release(connection, [device])
             return await _reconciled(connection, now_ms(), [device])
+
+    async def announce(self, data: bytes) -> Announced:
+        """Takes a publisher's statement and tells the boards it concerns; see statements.announce."""
+        now = now_ms()
+        async with self._writing.begin() as connection:
+            done = await statements.announce(connection, data, now)
+            await _reconciled(connection, now)
+        return done
 
     async def reconcile(self, only: Sequence[str] | None = None) -> list[Board]:
         """Works out again what the boards should run, for instance after a HELLO."""

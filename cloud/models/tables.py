@@ -14,6 +14,42 @@ publisher_keys = sa.Table(
     sa.Column("label", sa.String(64), nullable=False),
     sa.Column("added_ms", sa.BigInteger, nullable=False),
     sa.Column("revoked_ms", sa.BigInteger),
+    sa.Column("until_ms", sa.BigInteger),  # it has handed over: its signature on models counts until then
+)
+
+# What publishers said of their keys (contract/statement.py), in the order it was heard.
+key_statements = sa.Table(
+    "key_statements",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("signer", sa.String(16), nullable=False),  # key id, hex
+    sa.Column("new_key_id", sa.String(16), nullable=False),  # hex, "" when nobody takes over
+    sa.Column("revoked", sa.JSON, nullable=False),  # [key id, hex]
+    sa.Column("data", sa.LargeBinary, nullable=False),
+    sa.Column("created_ms", sa.BigInteger, nullable=False),
+)
+
+# Leave to go back to an artifact, the widest that its publisher gave.
+leaves = sa.Table(
+    "leaves",
+    metadata,
+    sa.Column("sha256", sa.String(64), sa.ForeignKey("artifacts.sha256", ondelete="CASCADE"), primary_key=True),
+    sa.Column("counter", sa.BigInteger, nullable=False),
+    sa.Column("expires_s", sa.BigInteger, nullable=False),  # 0: never
+    sa.Column("data", sa.LargeBinary, nullable=False),
+    sa.Column("created_ms", sa.BigInteger, nullable=False),
+)
+
+# What makes one artifact out of another: a blob, or the finding that none is shorter than the artifact itself.
+patches = sa.Table(
+    "patches",
+    metadata,
+    sa.Column("base_sha8", sa.String(16), primary_key=True),  # hex, as boards name what they run
+    sa.Column("target_sha256", sa.String(64), sa.ForeignKey("artifacts.sha256", ondelete="CASCADE"), primary_key=True),
+    sa.Column("patch_sha256", sa.String(64)),  # NULL: none is worth it
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("method", sa.String(16), nullable=False),
+    sa.Column("created_ms", sa.BigInteger, nullable=False),
 )
 
 # Boards that do not simply follow the champion of the model they run.

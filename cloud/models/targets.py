@@ -50,6 +50,7 @@ class Candidate:
     key_id: str  # hex
     size_bytes: int
     manifest: artifact.Manifest
+    leave_counter: int = -1  # boards whose counter is not above may take it whatever its sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +118,15 @@ def _runs(board: Board, candidate: Candidate) -> bool:
 
 
 def _target_for(board: Board, candidate: Candidate) -> artifact.Target:
-    """The board's capabilities; what lies in its other slot may be below its anti-rollback counter."""
-    if not board.previous or not candidate.sha256.startswith(board.previous):
-        return board.target
+    """The board's capabilities. What lies in its other slot, or what its publisher gave leave to go back to, may be
+    below its anti-rollback counter."""
     of = board.target
-    return artifact.Target(of.arch, of.abi, of.formats, of.schema_hash, of.contract, min(of.sequence, board.floor))
+    lowest = of.sequence
+    if board.previous and candidate.sha256.startswith(board.previous):
+        lowest = min(lowest, board.floor)
+    if of.sequence <= candidate.leave_counter:
+        lowest = 0
+    return artifact.Target(of.arch, of.abi, of.formats, of.schema_hash, of.contract, lowest)
 
 
 def _sentence(board: Board, candidate: Candidate, reason: int) -> str:

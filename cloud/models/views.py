@@ -15,6 +15,22 @@ class PublisherKey(Struct, frozen=True):
     label: str
     added_ms: int
     revoked_ms: int | None
+    until_ms: int | None = None
+    """It has handed over: its signature on models counts until then."""
+    boards: int = 0
+    """Boards that trust it, as far as they have said."""
+
+
+class Announced(Struct, frozen=True):
+    """A publisher's statement that the server has taken."""
+
+    signer: str
+    """Key id, hex."""
+    new_key_id: str
+    """The key that takes over, hex; "" when none does."""
+    revoked: list[str]
+    sha256: str | None
+    """The artifact that boards may go back to."""
 
 
 class Artifact(Struct, frozen=True):

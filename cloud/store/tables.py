@@ -318,6 +318,7 @@ desired = sa.Table(
     _count("local_version"),  # how often the board's was changed on the spot, as far as `config` took that in
     sa.Column("artifact_sha256", sa.String(64), sa.ForeignKey("artifacts.sha256")),  # NULL: the model stays as it is
     sa.Column("why", sa.Text, nullable=False, server_default=""),  # e.g. why no artifact fits this board
+    sa.Column("statement_ids", sa.JSON, nullable=False, server_default="[]"),  # of key_statements, for this board
     sa.Column("published_version", sa.BigInteger, nullable=False, server_default="0"),
     _ms("changed_ms"),
 )

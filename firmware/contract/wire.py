@@ -134,6 +134,7 @@ UPDATE_TRIAL = 6
 UPDATE_COMMIT = 7
 UPDATE_ROLLBACK = 8
 UPDATE_REFUSED = 9
+UPDATE_PATCH = 10
 UPDATE_NAMES = (
     "idle",
     "offer",
@@ -145,6 +146,7 @@ UPDATE_NAMES = (
     "committed",
     "rolled back",
     "refused",
+    "patch",
 )
 
 # Why an update was refused or rolled back
@@ -176,6 +178,7 @@ REASON_RETIRED_KEY = 24  # it has handed over, and its time is over
 REASON_OLD_STATEMENT = 25  # a statement on keys whose number does not rise
 REASON_OTHERS_KEY = 26  # a statement on the key of another publisher
 REASON_NO_MEMORY = 27  # more RAM than the board has free
+REASON_BAD_PATCH = 28  # it does not make the artifact, which is fetched whole
 REASON_NAMES = (
     "ok",
     "bad format",
@@ -205,6 +208,7 @@ REASON_NAMES = (
     "old statement",
     "key of another publisher",
     "no memory",
+    "bad patch",
 )
 
 

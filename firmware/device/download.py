@@ -7,9 +7,13 @@ from device.slots import file_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import BinaryIO
+
     from device.files import Files
     from device.slots import Slots
     from device.update_record import UpdateRecord
+
+_PIECE_BYTES = 128
 
 
 class Download:
@@ -48,6 +52,19 @@ class Download:
         if n_head < len(data):
             self._append(self._payload_path(), data[n_head:])
         self.progress += len(data)
+
+    def copy_head(self, source: "BinaryIO") -> None:
+        """Writes the slot's head file from one that lies elsewhere."""
+        with self._fs.open(self._places.head_path(self._slot), "wb") as f:
+            while True:
+                data = source.read(_PIECE_BYTES)
+                if not data:
+                    return
+                f.write(data)
+
+    def open_payload(self) -> "BinaryIO":
+        """The slot's payload file, empty."""
+        return self._fs.open(self._payload_path(), "wb")
 
     def _measure(self) -> int:
         try:

@@ -11,6 +11,7 @@ is right and start() brings the record in line with it.
     DOWNLOAD  4 kB pieces, each a checkpoint on flash; the first one    complete: VERIFY       REFUSED
               carries header, signature and manifest and is checked
               before the spare slot is emptied for it
+    PATCH     what runs and the patch fetched make the artifact         VERIFY                 DOWNLOAD, whole
     VERIFY    every byte on flash: length, SHA-256, ES256, manifest     SELFTEST               REFUSED, DOWNLOAD
     SELFTEST  loaded from the spare slot: golden vectors, time, heap    ARM                    REFUSED
     ARM       the pointer names it active, the old one previous         TRIAL
@@ -22,7 +23,8 @@ is right and start() brings the record in line with it.
 
 REFUSED answers one version of the cloud's wishes: the same offer in the same WANT is not looked at twice, a new
 WANT may try again. A known-bad digest is refused for ever. VERIFY falls back to DOWNLOAD when the artifact was held
-from an earlier time and flash has lost it.
+from an earlier time and flash has lost it, or was made by a patch and is not what was offered. DOWNLOAD fetches a patch
+where the offer names one for the model that runs; whatever is wrong with it, the artifact is then fetched whole.
 
 Bounds. A state begins at most three times for an offer (a boot that dies in VERIFY or SELFTEST counts), an offer enters
 at most 16 states. The trial counts a boot when the one before did not end in deep sleep, before it loads the model:
@@ -39,6 +41,7 @@ from micropython import const
 from contract.wire import (
     REASON_BAD_DIGEST,
     REASON_BAD_FORMAT,
+    REASON_BAD_PATCH,
     REASON_CUT,
     REASON_FLASH,
     REASON_LOAD_FAILED,
@@ -53,6 +56,7 @@ from contract.wire import (
     UPDATE_DOWNLOAD,
     UPDATE_IDLE,
     UPDATE_OFFER,
+    UPDATE_PATCH,
     UPDATE_REFUSED,
     UPDATE_ROLLBACK,
     UPDATE_SELFTEST,
@@ -79,6 +83,7 @@ _TRIAL_SILENT_SESSIONS = const(72)  # three days, tried once an hour: longer tha
 # What step() does in a state, and the refusal once that has been begun three times.
 _STEPS = {
     UPDATE_OFFER: ("_consider", REASON_FLASH),
+    UPDATE_PATCH: ("_apply_patch", REASON_BAD_PATCH),
     UPDATE_VERIFY: ("_verify", REASON_BAD_DIGEST),
     UPDATE_SELFTEST: ("_self_test", REASON_SELFTEST_FAILED),
     UPDATE_ARM: ("_arm", REASON_FLASH),
@@ -222,9 +227,11 @@ class Updater:
                 return REASON_OK
             if record.state in (UPDATE_REFUSED, UPDATE_ROLLBACK) and record.config_version == config_version:
                 return record.reason
+        if record.patching:
+            self._patching.discard(self._fs, self._root)
         record.offer = offer
         record.config_version = config_version
-        record.steps = record.stalls = record.started = 0
+        record.steps = record.stalls = record.started = record.patching = 0
         self._download = None
         self._enter(UPDATE_OFFER)
         return REASON_OK
@@ -248,10 +255,10 @@ class Updater:
             self._download = self._begin_download()
         offset, length = self._download.next_piece()
         if length == 0:  # the cut came between the last piece and the next state
-            self._enter(UPDATE_VERIFY)
+            self._enter(UPDATE_PATCH if record.patching else UPDATE_VERIFY)
             return None
         self._asked = True
-        return record.offer.sha8, offset, length
+        return record.offer.patch if record.patching else record.offer.sha8, offset, length
 
     def on_chunk(self, sha8: bytes, offset: int, data: "bytes | memoryview", total: int, now_s: int) -> int:
         """Takes a CHUNK; now_s: unix time in seconds, or 0. Returns REASON_OK, or why the artifact was refused.
@@ -261,8 +268,11 @@ class Updater:
         wanted = self.next_fetch()
         if wanted is None or wanted[0] != bytes(sha8) or (len(data) and wanted[1] != offset):
             return REASON_OK
-        size = self._record.offer.size
-        if not len(data):
+        patching = self._record.patching
+        size = self._record.offer.patch_size if patching else self._record.offer.size
+        if patching and (not len(data) or total != size or offset + len(data) > size):
+            self._guarded(self._fetch_whole, "patch not served")
+        elif not len(data):
             self._refuse(REASON_NOT_SERVED)
         elif total != size or offset + len(data) > size:
             self._refuse(REASON_CUT, "%d bytes, not %d" % (total, size))
@@ -299,6 +309,9 @@ class Updater:
             return False
         method, reason = _STEPS[record.state]
         if not self._fresh:  # an earlier boot began this and did not end it
+            if record.attempts >= _MAX_BEGINNINGS and record.state == UPDATE_PATCH:
+                self._guarded(self._fetch_whole, "begun %d times" % record.attempts)
+                return False
             if record.attempts >= _MAX_BEGINNINGS:
                 if record.state == UPDATE_SELFTEST:
                     self._slots.condemn(record.offer.sha8)
@@ -318,10 +331,22 @@ class Updater:
     def _consider(self, now_s: int) -> None:
         offer = self._record.offer
         self._admission.check_offer(self._fs, self._root, self._slots, offer, self._policy, now_s)
-        self._enter(UPDATE_VERIFY if self._slots.holds(offer.sha256) else UPDATE_DOWNLOAD)
+        if self._slots.holds(offer.sha256):
+            self._enter(UPDATE_VERIFY)
+            return
+        if offer.patch_size and self._patching.suits(self._slots, self._record):
+            self._patching.discard(self._fs, self._root)
+            self._record.patching = 1
+        self._enter(UPDATE_DOWNLOAD)
 
     def _take_piece(self, offset: int, data: "bytes | memoryview", now_s: int) -> None:
         record = self._record
+        if record.patching:
+            self._download.write(data)
+            self._moved = True
+            if self._download.progress == record.offer.patch_size:
+                self._enter(UPDATE_PATCH)
+            return
         if offset == 0:
             head, _ = self._admission.check_head(data, record.offer, self._policy, self._slots, now_s)
             self._download.begin(head.header.payload_at)
@@ -330,17 +355,45 @@ class Updater:
         if self._download.progress == record.offer.size:
             self._enter(UPDATE_VERIFY)
 
+    def _apply_patch(self, now_s: int) -> None:
+        from contract.patch import PatchError
+
+        self._download = None
+        try:
+            self._patching.apply(
+                self._fs, self._root, self._slots, self._record, self._policy, self._begin_download(), now_s
+            )
+        except (PatchError, EOFError, OSError, MemoryError, self._admission.ArtifactError) as e:
+            self._fetch_whole(str(e))
+            return
+        self._enter(UPDATE_VERIFY)
+
+    def _fetch_whole(self, detail: str) -> None:
+        """A patch is no use: the artifact itself is fetched."""
+        record = self._record
+        if record.started:
+            self._slots.vacate(self._slots.spare())
+        self._patching.discard(self._fs, self._root)
+        record.patching = record.started = 0
+        self._download = None
+        self._enter(UPDATE_DOWNLOAD, REASON_BAD_PATCH, detail)
+
     def _verify(self, now_s: int) -> None:
         slot = self._slots.spare()
         try:
             self._admission.check_flash(self._fs, self._slots, slot, self._record.offer, self._policy, now_s)
         except (OSError, self._admission.ArtifactError) as e:
             lost = isinstance(e, OSError) or e.code in (REASON_BAD_DIGEST, REASON_CUT)
+            if self._record.patching and lost:
+                self._fetch_whole(str(e))
+                return
             if self._record.started or not lost:
                 raise
             self._slots.vacate(slot)  # held from an earlier time
             self._enter(UPDATE_DOWNLOAD)
             return
+        if self._record.patching:
+            self._patching.discard(self._fs, self._root)
         self._enter(UPDATE_SELFTEST)
 
     def _self_test(self, _now_s: int) -> None:
@@ -437,6 +490,8 @@ class Updater:
 
     def _refuse(self, reason: int, detail: str = "") -> None:
         written = self._record.started or self._record.state == UPDATE_SELFTEST
+        if self._record.patching:
+            self._patching.discard(self._fs, self._root)
         self._enter(UPDATE_REFUSED, reason, detail)
         if written:
             self._slots.vacate(self._slots.spare())
@@ -471,7 +526,15 @@ class Updater:
 
         return admission
 
+    @property
+    def _patching(self) -> object:
+        from device import patching
+
+        return patching
+
     def _begin_download(self) -> object:
+        if self._record.patching and self._record.state == UPDATE_DOWNLOAD:
+            return self._patching.PatchDownload(self._fs, self._root, self._record)
         from device import download
 
         return download.Download(self._fs, self._root, self._slots, self._record)

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from device.files import Files
 
 _LAYOUT = const(2)
-# layout, state, reason, attempts, steps, stalls, started, due, config version
-_FIELDS = "<BBBBBBBBI"
+# layout, state, reason, attempts, steps, stalls, started, due, patching, config version
+_FIELDS = "<BBBBBBBBBI"
 _OFFER = "<32sIIB16s32s32sI8s8sH"  # ..., patch size, patch, its base, bytes of the leave that follows
 _FIELD_BYTES = struct.calcsize(_FIELDS)
 _OFFER_BYTES = struct.calcsize(_OFFER)
@@ -89,7 +89,8 @@ class UpdateRecord:
 
     state UPDATE_*, reason REASON_*; attempts: boots that began this state; steps: states entered for this offer;
     stalls: sessions in which the cloud sent nothing; started: the slot was emptied for this offer; due: the state is
-    still to be reported; config_version: of the WANT that made the offer; offer: Offer or None.
+    still to be reported; patching: the offer is taken as a patch;
+    config_version: of the WANT that made the offer; offer: Offer or None.
     """
 
     def __init__(self, fs: "Files", root: str) -> None:
@@ -100,7 +101,7 @@ class UpdateRecord:
         """Reads the record; without one no update is in progress."""
         data = self._record.load()
         if data is None or len(data) < _FIELD_BYTES or data[0] != _LAYOUT:
-            data = struct.pack(_FIELDS, _LAYOUT, UPDATE_IDLE, REASON_OK, 0, 0, 0, 0, 0, 0)
+            data = struct.pack(_FIELDS, _LAYOUT, UPDATE_IDLE, REASON_OK, 0, 0, 0, 0, 0, 0, 0)
         (
             _,
             self.state,
@@ -110,6 +111,7 @@ class UpdateRecord:
             self.stalls,
             self.started,
             self.due,
+            self.patching,
             self.config_version,
         ) = struct.unpack_from(_FIELDS, data)
         self.offer = None
@@ -135,6 +137,7 @@ class UpdateRecord:
             self.stalls,
             self.started,
             self.due,
+            self.patching,
             self.config_version,
         )
         offer = self.offer

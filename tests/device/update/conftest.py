@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from cloud.models import patching
 from model_export import keys, statements
 from model_export.keys import PublisherKey
 from tests.device.update import forge
@@ -72,6 +73,17 @@ def world(tmp_path_factory: pytest.TempPathFactory, publisher: PublisherKey) -> 
     world.publish("older", forge.sound(publisher, 60, version="0.9.0", sequence=4))
     world.publish("final", forge.sound(publisher, 70, version="5.0.0", sequence=9, rollback_floor=9))
     world.publish("mortal", forge.sound(publisher, 80, version="6.0.0", sequence=9, expires=2_000_000_000))
+    base = (world.folder / "v1.bin").read_bytes()
+    target = forge.sound(publisher, 25, pad=600, version="2.2.0", sequence=7)
+    made = patching.make(base, target)
+    assert made is not None
+    world.publish_patch("patched", base, target, made.data)
+    world.publish_patch("no_base", target, target, made.data)
+    world.publish_patch("torn", base, target, made.data[:-9])
+    other = patching.make(base, forge.sound(publisher, 26, pad=600, version="2.2.0", sequence=7))
+    assert other is not None
+    world.publish_patch("another", base, target, other.data)
+    world.publish_patch("noise", base, target, sha256(b"noise").digest() * 9)
     for name, body in forge.FAULTY.items():
         world.publish(name, forge.faulty(publisher, body))
     world.write()

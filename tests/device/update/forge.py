@@ -190,6 +190,16 @@ class World:
         (self.folder / f"{name}.bin").write_bytes(data)
         self.offers[name] = offer(data, **lies)
 
+    def publish_patch(self, name: str, base: bytes, data: bytes, patch: bytes, **lies: Any) -> None:
+        """An artifact that is offered with a patch."""
+        (self.folder / f"{name}.patch").write_bytes(patch)
+        stated = {
+            "patch": sha256(patch).hexdigest()[:16],
+            "patch_size": len(patch),
+            "patch_base": sha256(base).hexdigest()[:16],
+        }
+        self.publish(name, data, **(stated | lies))
+
     def write(self, **more: object) -> None:
         """Writes world.json."""
         world = {"arch": ARCH, "abi": ABI, "schema_hash": SCHEMA_HASH.hex(), "keys": self.keys, "offers": self.offers}

@@ -7,6 +7,7 @@ from ram_block import RamBlock, formatted
 from checks import equal, run
 from contract.wire import (
     REASON_BAD_DIGEST,
+    REASON_BAD_PATCH,
     REASON_FLASH,
     REASON_KNOWN_BAD,
     REASON_LOAD_FAILED,
@@ -506,6 +507,85 @@ def check_expiry_is_held_against_the_time_when_there_is_one():
     for _ in range(5):
         board.wake(cloud)
     equal(board.model.sha8, sha8("mortal"))
+
+
+def _patched(name):
+    """A board that runs v1 and is offered the artifact of "patched" with one of several patches."""
+    board = _board()
+    cloud = _cloud(name)
+    for _ in range(6):
+        board.wake(cloud)
+    equal(board.outcomes()[-1], (UPDATE_COMMIT, 0))
+    equal(board.model.sha8, sha8("patched"))
+    equal(board.model.score(PROBE), 31.0)
+    equal(sorted(os.listdir(ROOT + "/models")), ["a", "b", "pointer.0", "pointer.1"])
+    return board, cloud
+
+
+def check_a_patch_makes_the_artifact_and_nothing_else_is_fetched():
+    board, cloud = _patched("patched")
+    equal(board.outcomes(), [(UPDATE_DOWNLOAD, 0), (UPDATE_TRIAL, 0), (UPDATE_COMMIT, 0)])
+    equal(cloud.fetched, [(True, 0)])
+    with open(ROOT + "/models/b/head", "rb") as f:
+        head = f.read()
+    with open(ROOT + "/models/b/slot_b.mpy", "rb") as f:
+        equal(head + f.read(), artifact("patched"))
+
+
+def check_a_patch_for_another_base_is_not_fetched():
+    _, cloud = _patched("no_base")
+    equal([patch for patch, _ in cloud.fetched], [False])
+
+
+def check_a_patch_that_is_no_use_gives_way_to_the_whole_artifact():
+    for name in ("torn", "another", "noise"):
+        board, cloud = _patched(name)
+        equal(cloud.fetched, [(True, 0), (False, 0)])
+        expected = [(UPDATE_DOWNLOAD, 0), (UPDATE_DOWNLOAD, REASON_BAD_PATCH), (UPDATE_TRIAL, 0), (UPDATE_COMMIT, 0)]
+        equal(board.outcomes(), expected)
+
+
+def check_a_patch_the_cloud_has_not_gives_way_to_the_whole_artifact():
+    board = _board()
+    cloud = _cloud("patched")
+    cloud.patch = b""
+    for _ in range(6):
+        board.wake(cloud)
+    equal(cloud.fetched, [(True, 0), (False, 0)])
+    equal(board.model.sha8, sha8("patched"))
+
+
+def check_a_base_that_decayed_costs_a_patch_and_nothing_else():
+    board = _board()
+    cloud = _cloud("patched")
+    board.boot()
+    with open(ROOT + "/models/a/slot_a.mpy", "rb") as f:
+        data = bytearray(f.read())
+    data[-30] ^= 1
+    with open(ROOT + "/models/a/slot_a.mpy", "wb") as f:
+        f.write(data)
+    for _ in range(6):
+        board.session(cloud)
+        board.sleep()
+        board.updater = None
+        board.slept = True
+        board.boot()
+    equal(board.model.sha8, sha8("patched"))
+
+
+def check_another_wish_ends_a_patch():
+    board = _board()
+    cloud = _cloud("patched")
+    board.boot()
+    board.updater.on_want(cloud.version, cloud.want)
+    while board.updater.step(0):
+        pass
+    board.piece(cloud, board.updater.next_fetch())
+    cloud.wish("v3")
+    for _ in range(6):
+        board.wake(cloud)
+    equal(board.model.sha8, sha8("v3"))
+    equal(sorted(os.listdir(ROOT + "/models")), ["a", "b", "pointer.0", "pointer.1"])
 
 
 def _spoil(slot, name):

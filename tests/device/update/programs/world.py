@@ -53,6 +53,11 @@ def artifact(name):
         return f.read()
 
 
+def patch(name):
+    with open(FOLDER + "/" + name + ".patch", "rb") as f:
+        return f.read()
+
+
 def policy(**changes):
     own = {
         "arch": WORLD["arch"],
@@ -74,6 +79,7 @@ class Cloud:
         self.version = 0
         self.want = None
         self.serve = None
+        self.patch = b""
         self.reachable = True
         self.now_s = 0
         self.spoil = None  # (offset, data, total) -> (data, total): what an attacker makes of a piece
@@ -84,6 +90,8 @@ class Cloud:
         self.version += 1
         self.want = wanted(name) if name else None
         self.serve = artifact(serve or name) if name else None
+        self.patch = patch(name) if name and self.want[8] else b""
+        self.fetched = []  # (the patch, offset) of each piece
 
 
 class Board:
@@ -138,8 +146,10 @@ class Board:
     def piece(self, cloud, fetch):
         """Answers one FETCH."""
         ident, offset, length = fetch
-        data = cloud.serve[offset : offset + length]
-        total = len(cloud.serve)
+        whole = cloud.patch if ident == cloud.want[8] else cloud.serve
+        cloud.fetched.append((whole is cloud.patch, offset))
+        data = whole[offset : offset + length]
+        total = len(whole)
         if cloud.spoil:
             data, total = cloud.spoil(offset, data, total)
         return self.updater.on_chunk(ident, offset, memoryview(data), total, cloud.now_s)
