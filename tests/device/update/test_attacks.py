@@ -64,5 +64,7 @@ def test_there_are_forty_attacks_and_every_reason_that_refuses_an_artifact(table
         wire.REASON_STALE_OFFER,
         wire.REASON_OLD_STATEMENT,  # of statements: test_statements.py
         wire.REASON_OTHERS_KEY,
+        wire.REASON_NO_MEMORY,  # the server's, before it offers anything
+        wire.REASON_BAD_PATCH,  # refuses a patch and not the artifact: test_update.py
     }
     assert {attack.reason for attack in table} == set(range(len(wire.REASON_NAMES))) - elsewhere
