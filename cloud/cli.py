@@ -17,6 +17,7 @@ from rich.table import Table
 from cloud.client import Client, connect
 from cloud.errors import EdgewiseError
 from cloud.settings import DEFAULT_HTTP_PORT, DEFAULT_MQTT_PORT, Settings, load_settings
+from contract import wire
 
 Command = Callable[..., Any]
 _WIDTH_OF_A_FILE = 140
@@ -126,6 +127,17 @@ def device_tag(
     with served(data, server) as client:
         found = client.post("/tags", {"devices": list(names), "add": list(add), "remove": list(remove)})
     show(as_json, found if as_json else {name: ", ".join(tags) or "-" for name, tags in found.items()})
+
+
+@device.command("raw-window")
+@click.argument("name", metavar="ID")
+@click.option("--windows", type=int, default=1, show_default=True, help="How many.")
+@remote
+def device_raw_window(name: str, windows: int, data: str | None, server: str | None, as_json: bool) -> None:
+    """Have a board that sends means only record its next windows sample by sample."""
+    with served(data, server) as client:
+        sent = client.post(f"/devices/{name}/commands", {"verb": wire.VERB_RAW_WINDOW, "args": [windows]})
+    show(as_json, sent if as_json else {name: f"command {sent['id']}, done in its next session"})
 
 
 @device.command("renew")

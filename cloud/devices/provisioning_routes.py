@@ -10,6 +10,7 @@ from litestar.status_codes import HTTP_200_OK
 from msgspec import Struct
 
 from cloud.auth import admin_only
+from cloud.devices.commands import command
 from cloud.devices.configuration import configure
 from cloud.devices.provisioning import Provisioned, Provisioner
 from cloud.devices.routes import DeviceId
@@ -23,6 +24,13 @@ class Tags(Struct, frozen=True, forbid_unknown_fields=True):
     devices: list[str]
     add: list[str] = []
     remove: list[str] = []
+
+
+class Command(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a device shall do, with its arguments."""
+
+    verb: str
+    args: list[Any] = []
 
 
 class NewDevices(Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,6 +60,13 @@ async def configure_device(state: State, device: DeviceId, data: dict[str, Any])
     return await configure(state.engine, device, data)
 
 
+@post("/devices/{device:str}/commands", summary="Have a device do something")
+async def command_device(state: State, device: DeviceId, data: Command) -> dict[str, int]:
+    """Returns the number of the command. A device that sleeps gets it in its next session, and does it once."""
+    async with writing(state.engine).begin() as connection:
+        return {"id": await command(connection, device, data.verb, data.args)}
+
+
 @post("/tags", status_code=HTTP_200_OK, summary="Put tags on devices")
 async def tag_devices(state: State, data: Tags) -> dict[str, list[str]]:
     """All of it or nothing. Returns the tags of each device; without anything to add or remove that is all."""
@@ -71,5 +86,5 @@ router = Router(
     tags=["Boards"],
     guards=[admin_only],
     security=[{"adminToken": []}],
-    route_handlers=[add_devices, renew_device, configure_device, tag_devices, remove_device],
+    route_handlers=[add_devices, renew_device, configure_device, command_device, tag_devices, remove_device],
 )

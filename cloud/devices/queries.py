@@ -274,6 +274,9 @@ def _health(row: sa.RowMapping) -> views.Health:
         scores=list(row["scores"]),
         resets=row["resets"],
         next_contact_ms=row["next_contact_ms"],
+        sending_uj=row["sending_uj"],
+        energy_mj=row["energy_mj"],
+        line_holds=row["line_holds"],
         routes={name: count for name, count in _zip(wire.OUTCOME_NAMES, row["routes"] or ()).items() if count},
     )
 

@@ -117,6 +117,12 @@ class Health(Struct, frozen=True):
     scores: list[int]
     resets: int
     next_contact_ms: int
+    sending_uj: int
+    """Of the energy with the radio on."""
+    energy_mj: int
+    """Since the cold start."""
+    line_holds: int
+    """Sleeps that the wake line could not end: it was held, or chattered."""
     routes: dict[str, int]
     """What became of the windows of the period, zeros left out."""
 

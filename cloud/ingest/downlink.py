@@ -18,12 +18,13 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from cloud import wire_types as w
+from cloud.clock import now_ms
 from cloud.errors import BlobCorrupt, BlobMissing
 from cloud.ingest.mqtt import Link
 from cloud.models.blobs import Blobs
 from cloud.models.tables import key_statements, leaves, patches
 from cloud.store.engine import writing
-from cloud.store.tables import artifacts, desired, devices
+from cloud.store.tables import artifacts, commands, desired, devices
 from contract import wire
 
 log = logging.getLogger("ingest")
@@ -120,6 +121,22 @@ async def publish_wants(engine: AsyncEngine, link: Link, device: str | None = No
     )
     async with writing(engine).begin() as connection:
         await connection.execute(_PUBLISHED, [{"b_device": row["device"], "b_version": row["version"]} for row in rows])
+    return len(rows)
+
+
+async def send_commands(engine: AsyncEngine, link: Link) -> int:
+    """Sends the commands that were not sent yet, oldest first; returns how many. Raises LinkLost."""
+    query = sa.select(commands).where(commands.c.sent_ms.is_(None)).order_by(commands.c.id).limit(_WANTS_AT_ONCE)
+    async with engine.connect() as connection:
+        rows = (await connection.execute(query)).all()
+    if not rows:
+        return 0
+    for row in rows:
+        message = w.encode(w.Do(row.id, row.verb, tuple(row.args)))
+        await link.publish(wire.topic(row.device, wire.KIND_DO), message, retain=False)
+    async with writing(engine).begin() as connection:
+        sent = sa.update(commands).where(commands.c.id.in_([row.id for row in rows])).values(sent_ms=now_ms())
+        await connection.execute(sent)
     return len(rows)
 
 

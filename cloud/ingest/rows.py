@@ -105,6 +105,9 @@ def _health(health: w.Health) -> Row:
         "scores": health.scores,
         "resets": health.resets,
         "next_contact_ms": health.next_contact_ms,
+        "sending_uj": health.sending_uj,
+        "energy_mj": health.energy_mj,
+        "line_holds": health.line_holds,
         "routes": health.routes,
     }
 

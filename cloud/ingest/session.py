@@ -21,7 +21,7 @@ from cloud.clock import now_ms
 from cloud.inference.service import Inference
 from cloud.ingest.acks import Acks
 from cloud.ingest.decode import Poison, read, read_numbers
-from cloud.ingest.downlink import Chunks, publish_wants
+from cloud.ingest.downlink import Chunks, publish_wants, send_commands
 from cloud.ingest.fair import FairQueue
 from cloud.ingest.mqtt import Delivery, Link, LinkLost
 from cloud.ingest.replay import asked, mark_replayed
@@ -193,6 +193,7 @@ class Session:
         while not self._ended.is_set():
             try:
                 self._parts.counts["wants_published"] += await publish_wants(self._parts.engine, link)
+                self._parts.counts["commands_sent"] += await send_commands(self._parts.engine, link)
                 await self._replay(link)
             except (SQLAlchemyError, OSError) as error:
                 log.warning("poll failed cause=%r", str(error.args[0]))

@@ -211,6 +211,9 @@ health = sa.Table(
     sa.Column("scores", sa.JSON, nullable=False),  # [count] histogram
     sa.Column("resets", sa.BigInteger, nullable=False),
     _ms("next_contact_ms"),
+    sa.Column("sending_uj", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("energy_mj", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("line_holds", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("routes", sa.JSON),  # [windows] in the order of wire.OUTCOME_NAMES
     _ms("received_ms"),
 )
@@ -321,6 +324,19 @@ desired = sa.Table(
     sa.Column("statement_ids", sa.JSON, nullable=False, server_default="[]"),  # of key_statements, for this board
     sa.Column("published_version", sa.BigInteger, nullable=False, server_default="0"),
     _ms("changed_ms"),
+)
+
+# Commands to boards: an outbox, see devices/commands.py. Its ids are the numbers a board sees, which rise for ever.
+commands = sa.Table(
+    "commands",
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
+    _device(primary=False),
+    sa.Column("verb", sa.String(32), nullable=False),
+    sa.Column("args", sa.JSON, nullable=False),
+    _ms("created_ms"),
+    sa.Column("sent_ms", sa.BigInteger),  # NULL: not yet
+    sqlite_autoincrement=True,
 )
 
 config_conflicts = sa.Table(

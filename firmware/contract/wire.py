@@ -13,6 +13,8 @@ KIND_WANT = "want"  # cloud to device, retained
 KIND_DO = "do"  # cloud to device, commands, chunks and answers
 KIND_STATE = "state"  # retained birth and will: b"1" online, b"0" gone
 
+VERB_RAW_WINDOW = "raw-window"  # DO: record the next windows sample by sample
+
 # Message codes, device to cloud. Codes 2 to 6 name the streams whose records carry (epoch, seq).
 HELLO = 1
 READINGS = 2

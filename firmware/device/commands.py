@@ -7,11 +7,9 @@ over, and one that a cut kept from being done is lost, as a command that nobody 
 import struct
 
 from contract import policy
-from contract.wire import BAD_CODE, BAD_RANGE, WireError
+from contract.wire import BAD_CODE, BAD_RANGE, VERB_RAW_WINDOW, WireError
 from device.files import Files
 from device.records import Record
-
-_RAW_WINDOW = "raw-window"
 
 
 def obey(parts: object, number: int, verb: str, args: list) -> None:
@@ -24,7 +22,7 @@ def obey(parts: object, number: int, verb: str, args: list) -> None:
     if last is not None and number <= struct.unpack("<I", last)[0]:
         return
     record.store(struct.pack("<I", number))
-    if verb != _RAW_WINDOW:
+    if verb != VERB_RAW_WINDOW:
         raise WireError(BAD_CODE, "command " + verb)
     windows = args[0] if args else 1
     if not isinstance(windows, int) or not 1 <= windows <= policy.MAX_RAW_WINDOWS:

@@ -43,7 +43,7 @@ def marked(name, step):
 
 def marked_sleep(board, sleep_ms):
     mark("sleep")
-    with open(os.getenv("EDGEWISE_BOARD_DIR") + "/marks", "w") as file:
+    with open(str(os.getenv("EDGEWISE_BOARD_DIR")) + "/marks", "w") as file:
         json.dump(marks, file)
     deep_sleep(board, sleep_ms)
 

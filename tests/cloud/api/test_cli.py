@@ -58,6 +58,17 @@ def test_publish_list_show_promote_and_history(edgewise: Any, fleet: Fleet, key:
     assert "champion" in edgewise("model", "list").output
 
 
+def test_a_raw_window_is_asked_for_and_nonsense_is_refused(web: Web, fleet: Fleet, key: PublisherKey) -> None:
+    fleet.joined("raw-1", key.key_id)
+    environ = {"EDGEWISE_SERVER": web.url, "EDGEWISE_TOKEN": web.token}
+    done = CliRunner().invoke(device, ["raw-window", "raw-1", "--windows", "2"], env=environ)
+    assert done.exit_code == 0, done.output
+    assert "next session" in done.output
+    refused = CliRunner().invoke(device, ["raw-window", "raw-1", "--windows", "61"], env=environ)
+    assert refused.exit_code == 1
+    assert "1 to 60" in refused.output
+
+
 def test_diff_shows_what_changed_and_nothing_else(edgewise: Any, web: Web, key: PublisherKey) -> None:
     web.publish(make(key, "differs", threshold=9.0, payload=b"same"))
     web.publish(make(key, "differs", "1.1.0", 2, threshold=8.0, payload=b"same"))

@@ -336,6 +336,19 @@ def test_what_a_board_shall_become_is_published_once_and_again_at_its_hello(part
     assert stored(parts, t.desired)[0]["published_version"] == 3
 
 
+def test_a_command_is_sent_once(parts: processes.Parts):
+    async def story() -> list[Any]:
+        async with board(parts.settings) as talking:
+            row = {"device": BOARD, "verb": wire.VERB_RAW_WINDOW, "args": [3], "created_ms": 0}
+            await change(parts, sa.insert(t.commands).values(row))
+            await talking.hear(lambda heard: isinstance(heard, w.Do))
+            await asyncio.sleep(1.2)  # more than two polls
+            return [heard for heard in talking.heard if isinstance(heard, w.Do)]
+
+    assert asyncio.run(story()) == [w.Do(1, wire.VERB_RAW_WINDOW, (3,))]
+    assert stored(parts, t.commands)[0]["sent_ms"] is not None
+
+
 def test_the_heartbeat_tells_what_was_done(parts: processes.Parts):
     async def story() -> None:
         async with board(parts.settings) as talking:
