@@ -18,7 +18,7 @@ demo: ready ## Five simulated boards, two outages, one model update; KEEP=1 leav
 	@$(BIN)/edgewise demo $(if $(KEEP),--keep)
 
 test: ready ## Run the tests (ARGS="-k word" selects)
-	$(PYTEST) $(ARGS)
+	$(PYTEST) -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: lint types imports gen-check sizes ## Lint, types, imports, generated files, sizes, MicroPython syntax
 

@@ -92,7 +92,7 @@ def test_the_command_makes_and_lists_keys(tmp_path: Path):
     run = CliRunner().invoke
     made = json.loads(run(command, ["new", "main", "--keys", str(tmp_path), "--json"]).output)
     assert len(bytes.fromhex(made["public_key"])) == 64
-    assert json.loads(run(command, ["list", "--keys", str(tmp_path), "--json"]).output) == [made]
+    assert json.loads(run(command, ["list", "--keys", str(tmp_path), "--json"]).output) == [made | {"role": "newest"}]
     shown = run(command, ["list", "--keys", str(tmp_path)])
     assert made["key_id"] in shown.output
     assert "PRIVATE" not in shown.output

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> RolloutFleet:
 @pytest.fixture(scope="module")
 def web(fleet: RolloutFleet, free_port: Callable[[], int]) -> Iterator[Web]:
     with Web(fleet.fleet.settings, free_port()) as running:
+        settle(fleet)
         yield running
 
 
@@ -68,6 +70,15 @@ def books(fleet: RolloutFleet) -> str:
     """A digest of all that a publish, a promotion or a rollout may write; the controller's own clockwork left out."""
     rows = {table.name: [_lasting(row) for row in fleet.fleet.rows(sa.select(table))] for table in _WRITTEN}
     return hashlib.sha256(json.dumps(rows, default=repr, sort_keys=True).encode()).hexdigest()
+
+
+def settle(fleet: RolloutFleet, quiet_s: float = 3.0) -> None:
+    """Until the web process has made the patches there are to make, which tells boards of them."""
+    known, since = books(fleet), time.monotonic()
+    while time.monotonic() - since < quiet_s:
+        time.sleep(0.2)
+        if (now := books(fleet)) != known:
+            known, since = now, time.monotonic()
 
 
 def _lasting(row: dict[str, Any]) -> dict[str, Any]:
