@@ -29,8 +29,12 @@ enum {
     EW_FOREST_FEATURES = 128,
 };
 
+// A blob may be declared as an array of anything: what reads it may alias.
+typedef uint16_t __attribute__((may_alias)) ew_half_t;
+typedef int32_t __attribute__((may_alias)) ew_word_t;
+
 // The forest's part of the header, at byte 16.
-typedef struct {
+typedef struct __attribute__((may_alias)) {
     uint16_t trees;
     uint16_t values;
     uint8_t shape;
@@ -169,7 +173,7 @@ static inline uint32_t ew_forest_leaf(const uint8_t *node, const int32_t *shifte
     for (;;) {
         uint32_t high;
         while ((high = node[1])) {
-            if (shifted[high] > *(const uint16_t *)(node + 2)) {
+            if (shifted[high] > *(const ew_half_t *)(node + 2)) {
                 node += 2 * node[0];
             }
             node += 4;
@@ -179,11 +183,11 @@ static inline uint32_t ew_forest_leaf(const uint8_t *node, const int32_t *shifte
             return low;
         }
         if (low == 0x7F) {
-            return *(const uint16_t *)(node + 2);
+            return *(const ew_half_t *)(node + 2);
         }
-        int32_t bound = (int32_t)(*(const uint16_t *)(node + 2) | (uint32_t)*(const uint16_t *)(node + 4) << 16);
+        int32_t bound = (int32_t)(*(const ew_half_t *)(node + 2) | (uint32_t)*(const ew_half_t *)(node + 4) << 16);
         if (shifted[low - 0x7F] > bound) {
-            node += 2 * *(const uint16_t *)(node + 6);
+            node += 2 * *(const ew_half_t *)(node + 6);
         }
         node += 8;
     }
@@ -194,7 +198,7 @@ static double __attribute__((noinline)) ew_forest_sum(const uint8_t *tree, const
     const int32_t *shifted) {
     double sum = 0.0;
     uint32_t size;
-    while ((size = *(const uint16_t *)tree)) {
+    while ((size = *(const ew_half_t *)tree)) {
         double value;
         memcpy(&value, values + 8 * ew_forest_leaf(tree + 2, shifted), sizeof value);
         sum += value;
@@ -207,8 +211,8 @@ static double __attribute__((noinline)) ew_forest_sum(const uint8_t *tree, const
 // scikit-learn's is.
 static float ew_forest_score(const uint8_t *data, const int32_t *x) {
     const ew_forest_t *head = (const ew_forest_t *)(data + EW_TABLE_HEADER_BYTES);
-    const int32_t *units = (const int32_t *)(data + EW_FOREST_BYTES + 8 * head->values);
-    const int32_t *bias = units + head->values;
+    const ew_word_t *units = (const ew_word_t *)(data + EW_FOREST_BYTES + 8 * head->values);
+    const ew_word_t *bias = units + head->values;
     int n_features = data[6];
     int32_t shifted[EW_FOREST_FEATURES + 1];
     for (int i = 0; i < n_features; i++) {
@@ -218,7 +222,7 @@ static float ew_forest_score(const uint8_t *data, const int32_t *x) {
     const uint8_t *tree = forest;
     int32_t sum = 0;
     uint32_t size;
-    while ((size = *(const uint16_t *)tree)) {
+    while ((size = *(const ew_half_t *)tree)) {
         sum += units[ew_forest_leaf(tree + 2, shifted)];
         tree += size;
     }
