@@ -122,7 +122,7 @@ class Journal:
         self.told.append(fields)
 state = State
 for name in ("health_ms", "began_ms", "health_wakes", "link_rssi", "radio_sessions", "radio_ms", "tx_bytes",
-             "rx_bytes", "radio_failures", "resets", "energy_mj"):
+             "rx_bytes", "radio_failures", "resets", "energy_mj", "battery_band"):
     setattr(state, name, 0)
 state.routes = [0] * 8
 journal = Journal()

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from model_export import compile as compiler
-from model_export import convert, data, detectors, parity, qemu
+from model_export import convert, data, detectors, keys, parity, qemu
 from model_export.detectors import numbers, scaling
 from model_export.estimator_file import load, save
 from model_export.model import Model
@@ -181,7 +181,8 @@ def test_an_int16_model_is_the_same_after_it_was_stored(shuttle, tmp_path):
     assert convert.c_source(again) == convert.c_source(model)
 
 
-def test_train_and_export_show_what_int16_changed(tmp_path, native_toolchain, key):
+def test_train_and_export_show_what_int16_changed(tmp_path, native_toolchain):
+    keys.create(tmp_path / "keys", "test")
     file = tmp_path / "wide.csv"
     series = make_series(rows=900)
     rows = [",".join(series.channels)] + [f"{a * 1000:.0f},{b * 1000:.0f}" for a, b in series.values]
@@ -194,7 +195,7 @@ def test_train_and_export_show_what_int16_changed(tmp_path, native_toolchain, ke
     line = f"{card['quantisation']['decisions_differing']} of 897 windows decided otherwise than in float32"
     assert line in done.output
     assert "bits left out c0.var" in done.output
-    sign = ["--version", "1.0.0", "--key", key.name, "--keys", str(key.folder), "--out", str(tmp_path / "m.ewa")]
+    sign = ["--version", "1.0.0", "--key", "test", "--keys", str(tmp_path / "keys"), "--out", str(tmp_path / "m.ewa")]
     done = run(main, ["model", "export", str(tmp_path / "m"), *sign])
     assert done.exit_code == 0, done.output
     assert line in done.output

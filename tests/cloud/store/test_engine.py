@@ -63,6 +63,10 @@ def test_insert_new_leaves_out_what_is_there_and_converts_json(store: Store):
         "scores": (),
         "resets": 0,
         "next_contact_ms": 9,
+        "sending_uj": 10,
+        "energy_mj": 11,
+        "line_holds": 12,
+        "routes": None,
         "received_ms": NOW_MS,
     }
 
