@@ -17,8 +17,8 @@ setup: ## Create .venv and fetch what the tests and the demo need (no root)
 demo: ready ## Five simulated boards, two outages, one model update; KEEP=1 leaves the page open
 	@$(BIN)/edgewise demo $(if $(KEEP),--keep)
 
-test: ready ## Run the tests (ARGS="-k word" selects)
-	$(PYTEST) -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+test: ready ## Run the tests (ARGS="-k word" selects, JOBS=2 takes two cores)
+	$(PYTEST) $(if $(JOBS),-n $(JOBS) --dist loadfile) $(ARGS)
 
 check: lint types imports gen-check sizes ## Lint, types, imports, generated files, sizes, MicroPython syntax
 

@@ -112,7 +112,7 @@ def test_the_broker_stops_at_its_in_flight_limit(parts: Parts):
             await link.subscribe([f"{wire.TOPIC_PREFIX}+/{wire.KIND_UP}"])
             await publish(parts, MAX_IN_FLIGHT + 300, size=1)
             await asyncio.sleep(0.5)
-            held = len(got)
+            held = len({delivery.mid for delivery in got})  # a busy machine gets some of them twice
             link.acknowledge(got)
             while len(got) < MAX_IN_FLIGHT + 300:
                 await asyncio.sleep(0.01)
