@@ -13,6 +13,8 @@ import pytest
 from tests.support import postgres as postgres_server
 from tools import frozen_port, micropython_source, sdists, unix_port
 from tools.firmware import program
+from tools.scenario import program as scenario_program
+from tools.scenario.program import Program
 
 STOP_DEADLINE_S = 5
 
@@ -53,10 +55,19 @@ def chip_port() -> Path:
         pytest.skip(str(unavailable))
 
 
+@pytest.fixture(scope="session")
+def frozen_program() -> Program:
+    """The firmware frozen into a MicroPython with this machine's words; skips where it cannot be built."""
+    try:
+        return scenario_program.frozen()
+    except frozen_port.PortUnavailable as unavailable:
+        pytest.skip(str(unavailable))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whoever asks for the port first waits while it is built: a minute on two cores that do nothing else."""
+    """Whoever asks for a port first waits while it is built: a minute on two cores that do nothing else."""
     for item in items:
-        if "chip_port" in getattr(item, "fixturenames", ()):
+        if {"chip_port", "frozen_program"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.timeout(unix_port.BUILD_DEADLINE_S + 120))
 
 

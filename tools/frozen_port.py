@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -56,8 +57,8 @@ class PortUnavailable(Exception):
         super().__init__(f"no {port.name} port of MicroPython: {reason}")
 
 
-def build(port: Port) -> Path:
-    """The program, built now unless it was since the firmware changed.
+def build(port: Port, tell: Callable[[str], None] = lambda _line: None) -> Path:
+    """The program, built now unless it was since the firmware changed; tell hears of it before a build begins.
 
     Raises PortUnavailable, unix_port.BuildFailed, sdists.Unavailable.
     """
@@ -68,7 +69,8 @@ def build(port: Port) -> Path:
     client = sdists.fetch(sdists.UMQTT) / sdists.UMQTT.modules[0]
     inputs = [file.source for file in firmware.firmware_files(firmware.HOST_ARCH)]
     settings = (*port.settings, f"MPY_CROSS_FLAGS=-march={port.arch}")
-    return unix_port.build(_manifest(client), flags=port.flags, inputs=[*inputs, MANIFEST, client], settings=settings)
+    inputs += [MANIFEST, client]
+    return unix_port.build(_manifest(client), flags=port.flags, inputs=inputs, settings=settings, tell=tell)
 
 
 def _manifest(client: Path) -> Path:

@@ -14,7 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from tools import firmware, micropython_source
@@ -36,13 +36,15 @@ def build(
     flags: Sequence[str] = (),
     inputs: Iterable[Path] = (),
     settings: Sequence[str] = (),
+    tell: Callable[[str], None] = lambda _line: None,
 ) -> Path:
     """The path of a `micropython`, built now unless it was before.
 
     manifest: what to freeze; modules: a folder whose subfolders hold user C modules, a micropython.mk each, named in
     inputs too; flags: for the compiler, such as -DMICROPY_FLOAT_IMPL=MICROPY_FLOAT_IMPL_FLOAT; inputs: files and
     folders that manifest and modules take from, by whose content builds are told apart; settings: of make, such as
-    MICROPY_FORCE_32BIT=1. Raises BuildFailed and micropython_source.SourceUnavailable.
+    MICROPY_FORCE_32BIT=1; tell: hears of it before a build begins. Raises BuildFailed and
+    micropython_source.SourceUnavailable.
     """
     tree = micropython_source.fetch().resolve()
     told = [
@@ -69,6 +71,8 @@ def build(
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not program.is_file():
+            whole = not (folder / "objects").is_dir()
+            tell(f"building MicroPython's unix port: {'a minute of two processors' if whole else 'some seconds'}, once")
             _make(tree, folder / "objects", told)
             shutil.copy2(folder / "objects" / "micropython", folder / "new")
             (folder / "new").rename(program)

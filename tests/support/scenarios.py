@@ -1,10 +1,12 @@
 """Small scenarios for tests: one group of boards whose flow stands still unless something is done to it."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tools.scenario import board, schema, signals
+from tools.scenario.program import Program, beside
 from tools.scenario.results import Result, summarize
 from tools.scenario.schema import Scenario
 
@@ -47,9 +49,22 @@ def make(duration: str = "2h", faults: list[dict[str, Any]] | None = None, **gro
     return schema.parse(tables(duration, faults, **group), Path())
 
 
-def live(scenario: Scenario, folder: Path, policy: int = 0, restart_after: int = 5000) -> tuple[board.Run, Result]:
-    """The first board of a scenario under one of its policies."""
+def live(
+    scenario: Scenario, folder: Path, policy: int = 0, restart_after: int = 5000, program: Program | None = None
+) -> tuple[board.Run, Result]:
+    """The first board of a scenario under one of its policies; program: by default the one that need not be built."""
     group, name = scenario.boards[0]
     played = signals.play(group, name, scenario.duration_ms, scenario.seed)
-    found = board.run(scenario, scenario.policies[policy], group, name, played, folder / name, restart_after)
+    found = board.run(
+        scenario, scenario.policies[policy], group, name, played, folder / name, program or beside(), restart_after
+    )
     return found, summarize(scenario, group, played, found)
+
+
+def as_printed(run: board.Run) -> board.Run:
+    """The run with its scores to 12 digits, which every MicroPython prints alike."""
+    wakes = [copy.deepcopy(wake) for wake in run.wakes]
+    for wake in wakes:
+        if "verdict" in wake.found:
+            wake.found["verdict"] = [float(f"{value:.12g}") for value in wake.found["verdict"]]
+    return replace(run, wakes=wakes)

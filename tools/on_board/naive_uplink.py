@@ -14,7 +14,6 @@ import struct
 import main
 from umqtt.simple import MQTTClient
 
-from contract.features import Features
 from device import ledger
 from device.config import Config
 from device.errors import LinkError
@@ -93,7 +92,7 @@ class Uplink:
             pass  # there was none
 
     def _line(self, board: object, config: Config, boot: int) -> str:
-        features = Features(config.schema)
+        features = main.Features(config.schema)
         sampler = Sampler(self._open_sensor(config.sensor, Files, board, features), features)
         sampler.take(0, None, board.woke_ms, board.now_ms)
         rows = [list(sampler.row(index)) for index in range(sampler.rows)]

@@ -1,11 +1,12 @@
 """A simulated board in virtual time: wake after wake of the firmware in one process, for tools/scenario/board.py.
 
-    micropython tools/on_board/virtual_board.py DOWN UP EDGEWISE | JSON
+    micropython tools/on_board/virtual_board.py DOWN UP EDGEWISE | JSON FEATURES
 
-Run under MicroPython with the compiled firmware on MICROPYPATH and EDGEWISE_BOARD_DIR set. The modules stay loaded from
-wake to wake, which is what makes a wake cost one millisecond of this machine and not six; every object of a wake is
-made anew by main.make_parts(), and a test compares the wakes with those of one process each.
-The last word says which program runs: the firmware, or the naive one that naive_uplink.py is.
+Run under MicroPython with the firmware frozen in or on MICROPYPATH, and EDGEWISE_BOARD_DIR set. The modules stay
+loaded from wake to wake, which is what makes a wake cost one millisecond of this machine and not six; every object of a
+wake is made anew by main.make_parts(), and a test compares the wakes with those of one process each.
+EDGEWISE runs the firmware, JSON the naive program that naive_uplink.py is. FEATURES is a folder with the native module
+of features, for a frozen firmware, which cannot hold it; empty where there is none or the firmware finds it by itself.
 """
 
 # ruff: noqa: E402
@@ -20,6 +21,15 @@ from virtual_world import Pipe, World
 world = World(Pipe(int(sys.argv[1]), int(sys.argv[2])))
 world.install()
 clock = world.time
+
+if sys.argv[4]:
+    sys.path.append(sys.argv[4])
+    import ew_features
+
+    import device
+
+    device.ew_features = ew_features  # where `from device import ew_features` looks first
+    sys.path.pop()
 
 import main
 

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from contract import wire
-from tools import firmware
 from tools.provision import RECORDING_NAME, BoardPlan, Broker, channels_of, recording_bytes
-from tools.rom import build_firmware
+from tools.scenario import program as programs
 from tools.scenario.checks import ScenarioError
 from tools.scenario.cloud import Cloud, Line, Stored
+from tools.scenario.program import Program
 from tools.scenario.schema import Fault, Group, Policy, Scenario
 from tools.scenario.session import Session
 from tools.scenario.signals import Played
@@ -96,19 +96,18 @@ class Run:
 class _Process:
     """The board's MicroPython, with the RTC memory it is given; `rates` is what its ledger charges."""
 
-    def __init__(self, folder: Path, uplink: str, rtc: bytes) -> None:
+    def __init__(self, program: Program, folder: Path, uplink: str, rtc: bytes) -> None:
         down_read, down_write = os.pipe()
         up_read, up_write = os.pipe()
         self._log = folder / "log.txt"
-        environ = os.environ | {"EDGEWISE_BOARD_DIR": str(folder), "MICROPYPATH": str(build_firmware())}
-        command = [firmware.program("micropython"), "-X", f"heapsize={HEAP}", str(_PROGRAM)]
+        command = [program.micropython, "-X", f"heapsize={HEAP}", str(_PROGRAM)]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, str(down_read), str(up_write), "JSON" if uplink == "json" else "EDGEWISE"],
+                [*command, str(down_read), str(up_write), "JSON" if uplink == "json" else "EDGEWISE", program.features],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=environ,
+                env=os.environ | {"EDGEWISE_BOARD_DIR": str(folder), "MICROPYPATH": program.path},
                 pass_fds=(down_read, up_write),
             )
         os.close(down_read)
@@ -145,9 +144,9 @@ class _Process:
 
 
 @contextlib.contextmanager
-def _running(folder: Path, uplink: str) -> Generator[list[_Process]]:
+def _running(program: Program, folder: Path, uplink: str) -> Generator[list[_Process]]:
     """A list with the one process; whoever replaces it puts the new one there. None is left behind."""
-    held = [_Process(folder, uplink, b"")]
+    held = [_Process(program, folder, uplink, b"")]
     try:
         yield held
     finally:
@@ -179,9 +178,10 @@ def run(
     board: str,
     played: Played,
     folder: Path,
+    program: Program,
     restart_after: int = RESTART_AFTER,
 ) -> Run:
-    """One board from power-on to the end of the scenario, or of its battery. Raises BoardEnded.
+    """One board from power-on to the end of the scenario, or of its battery, in `program`. Raises BoardEnded.
 
     restart_after: wakes after which the board's process makes place for a new one, which changes no result.
     """
@@ -192,8 +192,8 @@ def run(
     cloud = Cloud(folder, board, group.name, judge, scenario.answer_ms or 0)
     try:
         timeline = _Timeline(scenario, policy, group, board, played, cloud)
-        with _running(folder, policy.uplink) as held:
-            timeline.run(held, folder, restart_after)
+        with _running(program, folder, policy.uplink) as held:
+            timeline.run(held, program, folder, restart_after)
         found = timeline.found
         found.stored = cloud.stored()
         found.json_lines, found.json_again = cloud.json_lines()
@@ -206,8 +206,9 @@ def _install(folder: Path, artifact: Path) -> None:
     """The model, as a board takes one that came over a cable: checked, and on trial. Raises ScenarioError."""
     flash = folder / "flash"
     shutil.copyfile(artifact, flash / "model.ewa")
-    environ = os.environ | {"EDGEWISE_BOARD_DIR": str(folder), "MICROPYPATH": str(build_firmware())}
-    command = [firmware.program("micropython"), "-X", f"heapsize={HEAP}", str(_INSTALL)]
+    program = programs.beside()
+    environ = os.environ | {"EDGEWISE_BOARD_DIR": str(folder), "MICROPYPATH": program.path}
+    command = [program.micropython, "-X", f"heapsize={HEAP}", str(_INSTALL)]
     done = subprocess.run(
         command, cwd=flash, env=environ, capture_output=True, text=True, timeout=_INSTALL_DEADLINE_S, check=False
     )
@@ -249,7 +250,7 @@ class _Timeline:
         self._steps = 40
         self._rtc = b""
 
-    def run(self, held: list[_Process], folder: Path, restart_after: int) -> None:
+    def run(self, held: list[_Process], program: Program, folder: Path, restart_after: int) -> None:
         found = self.found
         found.rates = held[0].rates
         while (at_ms := self._next_wake()) < self._scenario.duration_ms:
@@ -259,7 +260,7 @@ class _Timeline:
             crashed = self._wake(held[0], at_ms)
             if crashed or self._wakes % restart_after == 0:
                 held[0].end()
-                held[0] = _Process(folder, self._policy.uplink, self._rtc)
+                held[0] = _Process(program, folder, self._policy.uplink, self._rtc)
         found.left = self._cell.left
         if found.died_ms is None and self._sleep:
             self._call_in(held[0])

@@ -1,8 +1,11 @@
-"""Checks of single keys of a scenario file: each takes what TOML gave and the key, and says what to write instead."""
+"""Reading scenario and policy files: TOML, then checks of single keys, which each take what TOML gave and the key and
+say what to write instead."""
 
 import re
+import tomllib
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from contract import merge, wire
@@ -15,6 +18,20 @@ _TIME = re.compile(f"(?:{_PART})+")
 
 class ScenarioError(ValueError):
     """A scenario that cannot be run; the message names the key, what is wrong with it and what to write."""
+
+
+def read_toml(source: str | Path, bundled: Path) -> tuple[dict[str, Any], Path]:
+    """(the tables, the folder) of a file, or of the one in `bundled` that is called so. Raises ScenarioError."""
+    path = Path(source)
+    if not path.suffix and (bundled / f"{source}.toml").is_file():
+        path = bundled / f"{source}.toml"
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8")), path.parent
+    except OSError as error:
+        names = ", ".join(sorted(file.stem for file in bundled.glob("*.toml")))
+        raise ScenarioError(f"{source}: {error.strerror}. Give a TOML file, or one of these: {names}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ScenarioError(f"{source} is not TOML: {error}. docs/simulate.md shows one") from None
 
 
 class Table:

@@ -17,7 +17,6 @@ of its numbers are changed. A file has one [[policy]] for each, in TOML:
 """
 
 import importlib.util
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +28,7 @@ from tools.scenario.checks import (
     ScenarioError,
     Table,
     anything,
+    read_toml,
     settings_table,
     tables,
     text,
@@ -64,17 +64,7 @@ DEFAULT = Plan("as recorded")
 
 def load(source: str | Path) -> list[Plan]:
     """The policies in a file, or in the bundled one of that name. Raises ScenarioError."""
-    path = Path(source)
-    if not path.suffix and (BUNDLED / f"{source}.toml").is_file():
-        path = BUNDLED / f"{source}.toml"
-    try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        names = ", ".join(sorted(file.stem for file in BUNDLED.glob("*.toml")))
-        raise ScenarioError(f"{path}: {error.strerror}. Give a TOML file, or one of these: {names}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ScenarioError(f"{path} is not TOML: {error}. docs/simulate.md shows one") from None
-    return parse(given)
+    return parse(read_toml(source, BUNDLED)[0])
 
 
 def parse(given: Mapping[str, Any]) -> list[Plan]:

@@ -12,9 +12,10 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.rom import build_firmware
 from tools.scenario import board as boards
+from tools.scenario import program as programs
 from tools.scenario import signals, trace
+from tools.scenario.program import Program
 from tools.scenario.results import Result, summarize
 from tools.scenario.schema import Group, Policy, Scenario
 
@@ -25,8 +26,8 @@ _SHARED_MEMORY = Path("/dev/shm")  # what boards write to flash needs no disk
 
 @dataclass(frozen=True)
 class Outcome:
-    """results: by policy in the order of the file, then by board. cpu_s: of all processes, imports aside; wall_s: as it
-    passed."""
+    """results: by policy in the order of the file, then by board. cpu_s: of all processes, their imports and what was
+    built for them aside; wall_s: as it passed, once that was built."""
 
     scenario: Scenario
     results: dict[str, list[Result]]
@@ -42,8 +43,8 @@ def run(
 
     Boards share nothing, so neither the order nor the number of processes changes a result.
     """
+    program = programs.best(tell)
     began, cpu_before, cpu_s = time.monotonic(), _cpu_s(), 0.0
-    build_firmware()
     for group, board in scenario.boards:
         signals.play(group, board, min(scenario.duration_ms, 60_000), scenario.seed)  # refuse before the work begins
     if traces is not None:
@@ -51,7 +52,7 @@ def run(
     tasks = [(policy, group, board) for policy in scenario.policies for group, board in scenario.boards]
     tasks.sort(key=lambda task: task[0].uplink != "edgewise")  # the longest first
     found: dict[tuple[str, str], Result] = {}
-    for (policy, _, board), (result, spent_s) in _each(scenario, tasks, traces, jobs):
+    for (policy, _, board), (result, spent_s) in _each(scenario, program, tasks, traces, jobs):
         found[policy.name, board] = result
         cpu_s += spent_s
         tell(f"{policy.name}: {board}, {sum(result.wakes.values())} wakes, {result.sessions} sessions")
@@ -60,17 +61,17 @@ def run(
 
 
 def _each(
-    scenario: Scenario, tasks: list[Task], traces: Path | None, jobs: int
+    scenario: Scenario, program: Program, tasks: list[Task], traces: Path | None, jobs: int
 ) -> Iterator[tuple[Task, tuple[Result, float]]]:
     """The tasks as they are done, each with its result and the processor time that other processes spent on it."""
     if jobs == 1:
         for task in tasks:
-            yield task, (run_one(scenario, *task, traces), 0.0)
+            yield task, (run_one(scenario, *task, program, traces), 0.0)
         return
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])  # imported once, not once a process: that is seconds
     with ProcessPoolExecutor(min(jobs, len(tasks)), context, _watch_parent) as pool:
-        running = {pool.submit(_run_and_count, scenario, *task, traces): task for task in tasks}
+        running = {pool.submit(_run_and_count, scenario, *task, program, traces): task for task in tasks}
         try:
             for done in as_completed(running):
                 yield running[done], done.result()
@@ -94,19 +95,21 @@ def _watch_parent() -> None:
 
 
 def _run_and_count(
-    scenario: Scenario, policy: Policy, group: Group, board: str, traces: Path | None
+    scenario: Scenario, policy: Policy, group: Group, board: str, program: Program, traces: Path | None
 ) -> tuple[Result, float]:
     """run_one, and the processor time it took."""
     before = _cpu_s()
-    return run_one(scenario, policy, group, board, traces), _cpu_s() - before
+    return run_one(scenario, policy, group, board, program, traces), _cpu_s() - before
 
 
-def run_one(scenario: Scenario, policy: Policy, group: Group, board: str, traces: Path | None) -> Result:
-    """One board under one policy, in this process."""
+def run_one(
+    scenario: Scenario, policy: Policy, group: Group, board: str, program: Program, traces: Path | None
+) -> Result:
+    """One board under one policy; the world around it in this process."""
     played = signals.play(group, board, scenario.duration_ms, scenario.seed)
     shared = _SHARED_MEMORY if _SHARED_MEMORY.is_dir() else None
     with tempfile.TemporaryDirectory(prefix="edgewise-sim-", dir=shared) as folder:
-        found = boards.run(scenario, policy, group, board, played, Path(folder) / board)
+        found = boards.run(scenario, policy, group, board, played, Path(folder) / board, program)
     if traces is not None:
         trace.write(traces / trace.file_name(policy.name, board), scenario, policy, group, found)
     return summarize(scenario, group, played, found)

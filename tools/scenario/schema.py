@@ -4,7 +4,6 @@ docs/simulate.md shows every key. A time is text with its units ("90s", "2h", "1
 count from the start of the scenario, when all boards get their power.
 """
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from tools.scenario.checks import (
     limits_of,
     number,
     one_of,
+    read_toml,
     settings_table,
     some_of,
     steps,
@@ -196,17 +196,7 @@ class Scenario:
 
 def load(source: str | Path) -> Scenario:
     """The scenario in a file, or the bundled one of that name. Raises ScenarioError."""
-    path = Path(source)
-    if not path.suffix and (BUNDLED / f"{source}.toml").is_file():
-        path = BUNDLED / f"{source}.toml"
-    try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        names = ", ".join(sorted(file.stem for file in BUNDLED.glob("*.toml")))
-        raise ScenarioError(f"{source}: {error.strerror}. Give a TOML file, or one of these: {names}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ScenarioError(f"{source} is not TOML: {error}. docs/simulate.md shows one") from None
-    return parse(given, path.parent)
+    return parse(*read_toml(source, BUNDLED))
 
 
 def parse(given: Mapping[str, Any], folder: Path) -> Scenario:

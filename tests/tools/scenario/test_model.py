@@ -12,9 +12,10 @@ from model_export import evaluate_board, keys
 from model_export.data import Series
 from model_export.train import Plan, train
 from tests.support import scenarios
-from tests.support.scenarios import live
+from tests.support.scenarios import as_printed, live
 from tools.scenario import plan, replay, schema, signals, trace
 from tools.scenario.checks import ScenarioError
+from tools.scenario.program import Program
 
 HALF_A_STEP = scenarios.BURST | {"at": "61m", "for": "10m", "size": 0.5}
 
@@ -41,6 +42,17 @@ def test_the_model_scores_routes_and_is_kept_after_its_trial(given: Mapping[str,
     assert alert.latency_ms < 2000
     assert result.records["update"].stored >= 1
     assert all(wake.found["clean"] for wake in found.wakes)
+
+
+def test_the_frozen_firmware_runs_the_same_native_model(
+    given: Mapping[str, Any], frozen_program: Program, tmp_path: Path
+):
+    made = scenarios.make("1h", signal=scenarios.with_injections(scenarios.BURST), **given)
+    in_files, _ = live(made, tmp_path / "files")
+    frozen, result = live(made, tmp_path / "frozen", program=frozen_program)
+    assert as_printed(frozen) == as_printed(in_files)
+    assert result.alerts
+    assert not any("no model" in route for route in result.routes), result.routes
 
 
 def test_a_doubtful_window_is_asked_about_and_the_answer_counts(given: Mapping[str, Any], tmp_path: Path):

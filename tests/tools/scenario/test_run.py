@@ -13,6 +13,7 @@ from tests.support import scenarios
 from tools.firmware import program
 from tools.scenario import report, run, schema, trace
 from tools.scenario.checks import ScenarioError
+from tools.scenario.program import beside
 from tools.scenario.results import Result
 from tools.scenario.run import Outcome
 
@@ -61,7 +62,9 @@ def test_a_day_and_a_half_of_one_pump_shows_what_thirty_days_of_three_do(tmp_pat
         whole, duration_ms=32 * HOUR_MS, groups=tuple(replace(group, boards=("pump-1",)) for group in whole.groups)
     )
     ((group, board),) = scenario.boards
-    results = {policy.name: [run.run_one(scenario, policy, group, board, tmp_path)] for policy in scenario.policies}
+    results = {
+        policy.name: [run.run_one(scenario, policy, group, board, beside(), tmp_path)] for policy in scenario.policies
+    }
     outcome = Outcome(scenario, results, 0.0, 0.0, 1)
     show(outcome)
     assert_shows_what_it_must(outcome)
@@ -86,7 +89,7 @@ def test_processes_share_the_work_and_change_no_result(tmp_path: Path):
     told: list[str] = []
     outcome = run.run(scenario, tmp_path, 2, told.append)
     alone: list[Result] = [
-        run.run_one(scenario, policy, group, board, None)
+        run.run_one(scenario, policy, group, board, beside(), None)
         for policy in scenario.policies
         for group, board in scenario.boards
     ]
