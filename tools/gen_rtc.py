@@ -11,11 +11,11 @@ BEGIN = "<!-- rtc layout -->\n"
 END = "<!-- end -->"
 
 # The module itself needs MicroPython, and a comment is not there when it runs.
-_FIELD = re.compile(r'    \("(\w+)", (\d+), "(\d*\w)"\),  # (.+)')
+_FIELD = re.compile(r'    \("(\w+)", (\d+), "(\d*\w|IH)"\),  # (.+)')
 _GROUP = re.compile(r"    # (.+)")
 _RING_AT = re.compile(r"RING_AT = const\((\d+)\)")
 _RTC_BYTES = re.compile(r"RTC_BYTES = const\((\d+)\)")
-_TYPES = {"B": "u8", "b": "i8", "H": "u16", "I": "u32", "i": "i32", "Q": "u64", "q": "i64"}
+_TYPES = {"IH": "u48", "B": "u8", "b": "i8", "H": "u16", "I": "u32", "i": "i32", "Q": "u64", "q": "i64"}
 
 
 def rtc_table() -> dict[str, str]:
@@ -48,7 +48,8 @@ def _table(source: str) -> str:
 
 
 def _type(form: str) -> str:
+    if form in _TYPES:
+        return _TYPES[form]
     if form[-1] == "s":
         return "bytes"
-    count = form[:-1]
-    return f"{count} x {_TYPES[form[-1]]}" if count else _TYPES[form]
+    return f"{form[:-1]} x {_TYPES[form[-1]]}"

@@ -1,6 +1,11 @@
 """Older layouts of RTC memory, read into the present one. Imported at the first wake after a firmware update only."""
 
-from device.rtc_layout import FIELDS, unpack
+import struct
+
+from micropython import const
+
+from device.rtc_layout import FIELDS, RING_AT, RTC_BYTES, U48, unpack
+from device.rtc_ring import Ring, sealing_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,6 +56,22 @@ FIELDS_1 = (
 )
 
 
+def _fields_3() -> tuple:
+    fields = []
+    at = 0
+    for name, _, form in FIELDS:
+        if name == "profile_model":
+            break
+        form = "Q" if form == U48 else form
+        fields.append((name, at, form))
+        at += struct.calcsize("<" + form)
+    return tuple(fields)
+
+
+# Layout 3 had 64 bits for what has 48 now, no profile of the model, and the ring began earlier.
+FIELDS_3 = _fields_3()
+RING_AT_3 = const(480)
+
 # Layout 2 had the outbox's drop counts in the place of `routes` and `asked`.
 _NEW_IN_3 = (("routes", [0] * 8), ("asked", 0))
 
@@ -58,18 +79,51 @@ _GONE = ("backoff_level", "trial_sha8", "trial_wakes", "trial_contacts", "trial_
 
 
 def migrate(buf: bytearray, layout: int) -> "Iterable[tuple] | None":
-    """(name, value) of each field an older layout shares with the present one; None for a layout that is not known.
+    """(name, value) of each field an older layout shares with the present one, the ring moved to where it is now.
 
-    What the older layout lacks keeps the value it has in fresh memory, 0.
+    None for a layout that is not known, and where the counts of the ring contradict each other. What the older layout
+    lacks keeps the value it has in fresh memory, 0.
     """
-    if layout == 2:
-        found = dict(unpack(FIELDS, buf))
-        found.update(_NEW_IN_3)
-        return found.items()
-    if layout != 1:
+    if layout in (2, 3):
+        found = dict(unpack(FIELDS_3, buf))
+        if layout == 2:
+            found.update(_NEW_IN_3)
+    elif layout == 1:
+        found = dict(unpack(FIELDS_1, buf))
+        found["tokens_milli"] = 1000 * found.pop("tokens")
+        found["ring_dropped"] = 0
+        for name in _GONE:
+            del found[name]
+    else:
         return None
-    found = dict(unpack(FIELDS_1, buf))
-    found["tokens_milli"] = 1000 * found.pop("tokens")
-    for name in _GONE:
-        del found[name]
-    return found.items()
+    old = _Older()
+    for name in found:
+        setattr(old, name, found[name])
+    return [(name, getattr(old, name)) for name in found] if _move_ring(buf, old) else None
+
+
+class _Older:
+    """The fields of an older layout, for Ring to work on."""
+
+
+def _move_ring(buf: bytearray, old: object) -> bool:
+    """Moves the ring to its present place, which has less room: the oldest frames are dropped and counted, as when
+    the ring is overfilled. False: what is there is no ring."""
+    area = memoryview(buf)[RING_AT_3:]
+    ring = Ring(old, area)
+    if not ring.is_sound():
+        return False
+    room = RTC_BYTES - RING_AT - sealing_bytes(old.cols)
+    while old.ring_bytes + old.tail_bytes > room:
+        rows = area[0] if old.ring_frames else old.tail_rows
+        if rows == 0:
+            return False
+        old.ring_dropped += rows
+        if old.ring_frames:
+            ring.trim(old.ring_seq + rows)
+        else:  # rows that nothing compressed
+            old.ring_seq += rows
+            old.tail_rows = old.tail_bytes = 0
+    held = bytes(area[: old.ring_bytes + old.tail_bytes])
+    memoryview(buf)[RING_AT : RING_AT + len(held)] = held
+    return True

@@ -132,8 +132,8 @@ class Ring:
             self._trim_tail(min(next_seq - state.ring_seq, state.tail_rows))
 
     def _room(self) -> int:
-        """Bytes left for rows of the tail: sealing can make it longer by a frame's header and 5 bytes a column."""
-        return self._free() - _FRAME_BYTES - 5 * (self._state.cols + 1)
+        """Bytes left for rows of the tail."""
+        return self._free() - sealing_bytes(self._state.cols)
 
     def _free(self) -> int:
         return len(self._area) - self._state.ring_bytes - self._state.tail_bytes
@@ -193,3 +193,8 @@ class Ring:
             times[index] = t_ms
             values[index * cols : (index + 1) * cols] = row
         return times, values
+
+
+def sealing_bytes(cols: int) -> int:
+    """Bytes kept free for sealing the tail: a frame's header, and 5 a column by which differences may grow."""
+    return _FRAME_BYTES + 5 * (cols + 1)

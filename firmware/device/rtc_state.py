@@ -79,10 +79,13 @@ class RtcState:
         self.generation = (self.generation + 1) & MAX_U32
         self.stored_ms = self._board.now_ms()
         values = []
-        for name, _, _ in layout.FIELDS:
+        for name, _, form in layout.FIELDS:
             value = getattr(self, name)
             if isinstance(value, list):
                 values.extend(value)
+            elif form == layout.U48:
+                values.append(value & MAX_U32)
+                values.append(value >> 32)
             else:
                 values.append(value)
         buf = self._buf

@@ -61,5 +61,5 @@ def test_after_compensation_every_age_is_what_it_was_plus_one_sleep():
 def test_every_moment_in_rtc_memory_is_moved():
     """rtc_layout.py says "board clock" of each field that holds one."""
     layout = (FIRMWARE / "device" / "rtc_layout.py").read_text()
-    fields = re.findall(r'^ +\("(\w+)", \d+, "Q"\),  # .*board clock', layout, re.MULTILINE)
+    fields = re.findall(r'^ +\("(\w+)", \d+, "IH"\),  # .*board clock', layout, re.MULTILINE)
     assert sorted(fields) == sorted(evaluate("from device import clock\nresult = list(clock.MOMENTS)"))

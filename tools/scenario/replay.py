@@ -19,7 +19,7 @@ from tools.scenario.plan import Plan
 from tools.scenario.trace import Trace
 from tools.scenario.world import REACH_CLOUD, REACH_NO_WIFI, REACH_REFUSED, draw
 
-_RING_BYTES = 1568  # device/rtc_layout.py: RTC_BYTES - RING_AT
+_RING_BYTES = 1536  # device/rtc_layout.py: RTC_BYTES - RING_AT
 _FLASH_BYTES = 64 * 4000  # device/outbox.py: MAX_SEGMENTS of records
 _ROWS_A_FRAME = 64
 _EVENT_BYTES = 60

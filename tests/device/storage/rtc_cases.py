@@ -16,6 +16,7 @@ from contract.wire import EVENT, HEALTH, MAX_CHANNELS, READINGS, STREAMS
 from device import rtc_layout, rtc_migrate
 from device.files import remove_if_there
 from device.outbox import Outbox
+from device.rtc_ring import Ring
 from device.rtc_state import MIGRATED, OK, REBUILT, RtcState
 
 RANK = STREAMS.index(READINGS)
@@ -129,12 +130,12 @@ def every_field_survives_deep_sleep():
 
 
 def fields_lie_side_by_side_and_leave_the_ring_alone():
-    for fields in (rtc_layout.FIELDS, rtc_migrate.FIELDS_1):
+    for fields in (rtc_layout.FIELDS, rtc_migrate.FIELDS_3, rtc_migrate.FIELDS_1):
         end = 0
         for name, at, form in fields:
             same((name, at), (name, end))
             end = at + struct.calcsize("<" + form)
-        same(end <= rtc_layout.RING_AT, True)
+        same(end <= (rtc_layout.RING_AT if fields is rtc_layout.FIELDS else rtc_migrate.RING_AT_3), True)
 
 
 def a_sequence_number_is_given_out_once():
@@ -224,44 +225,141 @@ def signed(memory):
     return memory
 
 
-def an_older_layout_is_migrated():
-    fs = TornFiles()
-    board, state, rows = used(fs)
+def as_older(fields, state, ring, layout, other=()):
+    """Memory in an older layout with the fields' values in `state`, unless `other` has one, and the ring's bytes."""
     memory = bytearray(rtc_layout.RTC_BYTES)
-    memory[rtc_layout.RING_AT :] = board.memory[rtc_layout.RING_AT :]
-    older = {"magic": rtc_layout.MAGIC, "layout": 1, "tokens": 7, "backoff_level": 3, "trial_sha8": bytes(8)}
-    for name, at, form in rtc_migrate.FIELDS_1:
-        value = older.get(name, getattr(state, name, 0))
+    memory[rtc_migrate.RING_AT_3 : rtc_migrate.RING_AT_3 + len(ring)] = ring
+    values = {"layout": layout}
+    values.update(other)
+    for name, at, form in fields:
+        value = values.get(name, getattr(state, name, 0))
         if isinstance(value, list):
             struct.pack_into("<" + form, memory, at, *value)
         else:
             struct.pack_into("<" + form, memory, at, value)
-    old_board = Board(signed(memory))
-    again = RtcState(old_board, fs)
+    return signed(memory)
+
+
+def migrated(memory, fs):
+    """(board, state) at the first wake with this firmware; a second wake finds the same in the present layout."""
+    board = Board(memory)
+    again = RtcState(board, fs)
     same(again.load(), MIGRATED)
-    for name, _, _ in rtc_migrate.FIELDS_1:
-        if hasattr(state, name) and name not in ("crc", "layout"):
-            same((name, getattr(again, name)), (name, getattr(state, name)))
-    same((again.tokens_milli, again.link_quality, again.scores), (7000, 0, [0] * 16))
     again.store()
-    after = woken(old_board, fs)
-    same(after.tokens_milli, 7000)
-    same(rows_of(after.seal()), numbered(rows))
+    after = woken(board, fs)
+    for name, _, _ in rtc_layout.FIELDS:
+        if name != "crc":
+            same((name, getattr(after, name)), (name, getattr(again, name)))
+    return board, after
 
 
-def the_layout_before_this_one_is_migrated():
+NO_PROFILE = (bytes(8), [0] * 8, 0, [0] * 24)
+
+
+def profile_of(state):
+    return (state.profile_model, state.profile_scores, state.profile_from, state.profile_features)
+
+
+def held(board, state):
+    """What of the ring's area is in use."""
+    return board.memory[rtc_layout.RING_AT :][: state.ring_bytes + state.tail_bytes]
+
+
+def layout_1_is_migrated():
     fs = TornFiles()
     board, state, rows = used(fs)
-    memory = bytearray(board.memory)
-    memory[8] = 2
-    struct.pack_into("<5I", memory, 196, 7, 0, 0, 0, 250)  # drop counts, where the routes are now
-    again = RtcState(Board(signed(memory)), fs)
-    same(again.load(), MIGRATED)
-    same((again.routes, again.asked), ([0] * 8, 0))
-    for name, _, _ in rtc_layout.FIELDS:
-        if name not in ("crc", "layout", "routes", "asked"):
+    other = {"tokens": 7, "backoff_level": 3, "trial_sha8": bytes(8)}
+    _, again = migrated(as_older(rtc_migrate.FIELDS_1, state, held(board, state), 1, other), fs)
+    for name, _, _ in rtc_migrate.FIELDS_1:
+        if hasattr(state, name) and name not in ("crc", "layout", "generation"):
             same((name, getattr(again, name)), (name, getattr(state, name)))
+    same((again.tokens_milli, again.link_quality, again.scores), (7000, 0, [0] * 16))
+    same(profile_of(again), NO_PROFILE)
     same(rows_of(again.seal()), numbered(rows))
+
+
+def layouts_2_and_3_are_migrated():
+    for layout in (2, 3):
+        fs = TornFiles()
+        board, state, rows = used(fs)
+        memory = as_older(rtc_migrate.FIELDS_3, state, held(board, state), layout)
+        new = ()
+        if layout == 2:
+            struct.pack_into("<5I", memory, 196, 7, 0, 0, 0, 250)  # drop counts, where the routes are now
+            new = ("routes", "asked")
+        _, again = migrated(signed(memory), fs)
+        for name, _, _ in rtc_migrate.FIELDS_3:
+            if name not in ("crc", "layout", "generation") + new:
+                same((name, getattr(again, name)), (name, getattr(state, name)))
+        if layout == 2:
+            same((again.routes, again.asked), ([0] * 8, 0))
+        same(profile_of(again), NO_PROFILE)
+        same(rows_of(again.seal()), numbered(rows))
+
+
+def filled_in_layout_3(fs, rows):
+    """(memory, state) of a board of layout 3 that pushed rows until its ring was full."""
+    _, state = fresh(fs)
+    area = bytearray(rtc_layout.RTC_BYTES - rtc_migrate.RING_AT_3)
+    state.ring = Ring(state, memoryview(area))
+    n = 1
+    while not state.push_row(*rows[n - 1]):
+        n += 1
+        gc.collect()
+    return as_older(rtc_migrate.FIELDS_3, state, area, 3), state, n
+
+
+def a_full_ring_of_layout_3_gives_up_its_oldest_frames():
+    given_up = {}
+    for cols in (1, 8, 16):
+        fs = TornFiles()
+        rows = smooth_rows(2400 if cols == 1 else 400, cols)
+        memory, _, n = filled_in_layout_3(fs, rows)
+        _, again = migrated(memory, fs)
+        dropped = again.ring_dropped
+        same((dropped <= 64, again.ring_seq), (True, dropped))
+        same(rows_of(again.seal()), numbered(rows)[dropped:n])
+        same(again.ring_dropped, dropped)
+        given_up[f"{cols} channels, of {n} rows"] = dropped
+    same(max(given_up.values()) > 0, True)
+    return given_up
+
+
+def a_tail_of_layout_3_that_is_too_long_is_given_up():
+    """Rows that nothing compresses fill the old ring before they are 8, or are sealed into frames that leave."""
+    random = Random(3)
+    fs = TornFiles()
+    rows = [(60000 * index, [wide(random, 32) for _ in range(16)]) for index in range(40)]
+    memory, state, n = filled_in_layout_3(fs, rows)
+    _, again = migrated(memory, fs)
+    same(again.ring_dropped > 0, True)
+    same(rows_of(again.seal()), numbered(rows)[again.ring_dropped : n])
+    # As one tail; no firmware leaves it so, its counts agree all the same.
+    state.ring_frames = state.ring_bytes = 0
+    state.ring_seq = 0
+    state.tail_rows = state.next_seq[RANK] = 15
+    state.tail_bytes = 1500
+    _, again = migrated(as_older(rtc_migrate.FIELDS_3, state, bytes(1500), 3), fs)
+    same((again.ring_dropped, again.ring_seq, again.seal()), (15, 15, []))
+    # A tail of no rows is none.
+    state.tail_rows = state.next_seq[RANK] = 0
+    rebuilds(as_older(rtc_migrate.FIELDS_3, state, bytes(1500), 3), fs)
+
+
+def no_damage_to_an_older_layout_is_believed():
+    """Every bit of the header flipped, of the ring every 61st; cut at every 16th byte."""
+    fs = TornFiles()
+    board, state, _ = used(fs)
+    older = as_older(rtc_migrate.FIELDS_3, state, held(board, state), 3)
+    header = 8 * rtc_migrate.RING_AT_3
+    flips = list(range(header)) + list(range(header, 8 * len(older), 61))
+    for bit in flips:
+        bad = bytearray(older)
+        bad[bit // 8] ^= 1 << bit % 8
+        rebuilds(bad, NoFlash())
+    for n_bytes in range(0, rtc_layout.RTC_BYTES, 16):
+        rebuilds(older[:n_bytes], NoFlash())
+    return {"flips": len(flips), "truncations": rtc_layout.RTC_BYTES // 16, "wrong records": 0, "crashes": 0}
 
 
 def an_unknown_layout_is_rebuilt():
@@ -282,6 +380,8 @@ def counts_that_contradict_each_other_are_rebuilt():
         memory = bytearray(board.memory)
         memory[fields[name]] ^= 0x55
         memory[fields[name] + 1] ^= 0x0F if name in ("ring_bytes", "tail_bytes") else 0
+        same((name, RtcState(Board(signed(memory)), fs).load()), (name, REBUILT))
+        memory[8:9] = b"\x03"
         same((name, RtcState(Board(signed(memory)), fs).load()), (name, REBUILT))
 
 

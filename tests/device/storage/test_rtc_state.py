@@ -15,6 +15,7 @@ PROGRAM = Path(__file__).with_name("rtc_cases.py")
 LARGE = {
     "no_crash_gives_two_records_one_identity": "16m",
     "two_hundred_readings_of_eight_channels_fit": "16m",
+    "a_full_ring_of_layout_3_gives_up_its_oldest_frames": "16m",
     "a_full_ring_drops_its_oldest_frame_and_counts": "8m",
     "a_sealed_frame_never_changes": "8m",
 }
