@@ -1,7 +1,12 @@
 """Commands to boards (DO): written here, sent by ingest, done by a board at most once.
 
 The table is an outbox: ingest sends what has no `sent_ms` yet and then notes when it did, so a crash in between sends
-twice, and the board passes over a number it has seen. The broker keeps a command for a board that sleeps.
+twice, and the board passes over a number it has seen. The broker keeps a command for a board that sleeps, and until the
+board has confirmed it. That needs the board's subscription, so a command waits here until a HELLO shows that there is
+one: a board subscribes before it says HELLO.
+
+A number is the second it was given out, or one more than the last, whichever is greater. Boards pass over what is not
+above the last they saw, so a store that was put back to an older state must not begin again where that one was.
 """
 
 from __future__ import annotations
@@ -22,15 +27,25 @@ MAX_WAITING = 16
 
 
 async def command(connection: AsyncConnection, device: str, verb: str, args: Sequence[Any]) -> int:
-    """Notes a command and returns its number; raises NotFound, BadRequest, or Conflict when too many wait."""
+    """Notes a command and returns its number; raises NotFound, BadRequest, or Conflict when too many wait.
+
+    `connection` is in a transaction of `writing`.
+    """
     _check(verb, args)
     if (await connection.execute(sa.select(devices.c.device).where(devices.c.device == device))).first() is None:
         raise NotFound(f"no device {device}", "`edgewise device list` shows them")
     waiting = sa.select(sa.func.count()).where(commands.c.device == device, commands.c.sent_ms.is_(None))
     if (await connection.execute(waiting)).scalar_one() >= MAX_WAITING:
-        raise Conflict(f"{MAX_WAITING} commands for {device} are not sent yet", "see whether ingest runs")
-    row = {"device": device, "verb": verb, "args": list(args), "created_ms": now_ms()}
-    return (await connection.execute(sa.insert(commands).values(row).returning(commands.c.id))).scalar_one()
+        raise Conflict(
+            f"{MAX_WAITING} commands for {device} are not sent yet",
+            "see whether ingest runs and the board was seen",
+        )
+    last = (await connection.execute(sa.select(sa.func.max(commands.c.id)))).scalar_one() or 0
+    created_ms = now_ms()
+    number = max(last + 1, created_ms // 1000)  # `writing` transactions take turns, so nobody else has the same
+    row = {"id": number, "device": device, "verb": verb, "args": list(args), "created_ms": created_ms}
+    await connection.execute(sa.insert(commands).values(row))
+    return number
 
 
 def _check(verb: str, args: Sequence[Any]) -> None:

@@ -125,8 +125,17 @@ async def publish_wants(engine: AsyncEngine, link: Link, device: str | None = No
 
 
 async def send_commands(engine: AsyncEngine, link: Link) -> int:
-    """Sends the commands that were not sent yet, oldest first; returns how many. Raises LinkLost."""
-    query = sa.select(commands).where(commands.c.sent_ms.is_(None)).order_by(commands.c.id).limit(_WANTS_AT_ONCE)
+    """Sends the commands that were not sent yet, oldest first; returns how many. Raises LinkLost.
+
+    Those of a board that never said HELLO stay: without its subscription the broker would drop them.
+    """
+    query = (
+        sa.select(commands)
+        .join(devices, devices.c.device == commands.c.device)
+        .where(commands.c.sent_ms.is_(None), devices.c.epoch.is_not(None))
+        .order_by(commands.c.id)
+        .limit(_WANTS_AT_ONCE)
+    )
     async with engine.connect() as connection:
         rows = (await connection.execute(query)).all()
     if not rows:

@@ -15,7 +15,8 @@ from device.records import Record
 def obey(parts: object, number: int, verb: str, args: list) -> None:
     """Do one command. Raises WireError for one this firmware does not know or whose arguments are out of bounds.
 
-    raw-window [n]: record the next n windows, 1 to policy.MAX_RAW_WINDOWS, by default 1, sample by sample.
+    raw-window [n]: record the next n windows, 1 to policy.MAX_RAW_WINDOWS, by default 1, sample by sample. It takes
+    nothing from an earlier one, or from an event, that has more windows left.
     """
     record = Record(Files, parts.board.root + "/command")
     last = record.load()
@@ -23,8 +24,8 @@ def obey(parts: object, number: int, verb: str, args: list) -> None:
         return
     record.store(struct.pack("<I", number))
     if verb != VERB_RAW_WINDOW:
-        raise WireError(BAD_CODE, "command " + verb)
+        raise WireError(BAD_CODE, verb)
     windows = args[0] if args else 1
     if not isinstance(windows, int) or not 1 <= windows <= policy.MAX_RAW_WINDOWS:
         raise WireError(BAD_RANGE, "raw-window %r" % (windows,))
-    parts.state.raw_windows = windows
+    parts.state.raw_windows = max(windows, parts.state.raw_windows)

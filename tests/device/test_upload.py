@@ -2,14 +2,18 @@
 
 import asyncio
 import itertools
+import socket
+from collections.abc import Callable
 from pathlib import Path
 
 from cloud import wire_types as w
+from cloud.broker import ACK_WAIT_S
 from contract import policy, wire
 from tests.support import boards
 from tests.support.boards import CALM, SPEED, WINDOW, press
 from tests.support.broker import Broker
 from tests.support.tiny_cloud import TinyCloud
+from tools.scenario.broker import packet
 from tools.simulate import supervised
 
 ANOMALY = range(20 * WINDOW, 22 * WINDOW)
@@ -64,6 +68,65 @@ def test_on_request_samples_of_as_many_windows_come_once(broker: Broker, tmp_pat
     cloud = live(tmp_path, broker.port, policy.UPLOAD_ASKED, w.Do(7, "raw-window", (2,)))
     assert len(cloud.of("pump-1", wire.EVENT)) == 2, "the event brings no samples here"
     assert 2 * (WINDOW - 1) <= len(full(cloud)) <= 2 * WINDOW
+
+
+def test_a_smaller_command_takes_nothing_from_one_that_came_before_it(broker: Broker, tmp_path: Path):
+    async def story() -> TinyCloud:
+        made = boards.make(tmp_path / "pump-1", broker.port, settings={"upload": policy.UPLOAD_ASKED})
+        async with TinyCloud(broker.port) as cloud, supervised([made], SPEED) as [board]:
+            await board.run(wakes=3)
+            await cloud.do("pump-1", w.Do(1, "raw-window", (3,)))
+            await cloud.do("pump-1", w.Do(2, "raw-window", (1,)))
+            await press(board)
+            await board.run(wakes=6)
+            await press(board)
+        return cloud
+
+    cloud = asyncio.run(story())
+    assert 3 * (WINDOW - 1) <= len(full(cloud)) <= 3 * WINDOW
+
+
+def test_a_command_the_board_did_not_confirm_comes_in_its_next_session_and_is_done_once(
+    tmp_path: Path, free_port: Callable[[], int]
+):
+    """A session that ends while a command is under way: the broker has sent it, and nobody has said that it came."""
+
+    async def story() -> TinyCloud:
+        made = boards.make(tmp_path / "pump-1", broker.port, settings={"upload": policy.UPLOAD_ASKED})
+        async with TinyCloud(broker.port) as cloud, supervised([made], SPEED) as [board]:
+            await board.run(wakes=3)
+            with socket.create_connection(("127.0.0.1", broker.port), timeout=10) as session:
+                resume(session, "pump-1")
+                await cloud.do("pump-1", w.Do(5, "raw-window", (2,)))
+                assert heard(session) == w.Do(5, "raw-window", (2,))
+            await asyncio.sleep(ACK_WAIT_S + 0.2)  # boards sleep longer
+            for _ in range(3):
+                await press(board)
+                await board.run(wakes=2)
+        return cloud
+
+    broker = Broker(tmp_path / "nats", free_port(), free_port(), f'\n  ack_wait: "{ACK_WAIT_S}s"')
+    broker.start()
+    try:
+        cloud = asyncio.run(story())
+    finally:
+        broker.kill()
+    assert 2 * (WINDOW - 1) <= len(full(cloud)) <= 2 * WINDOW
+
+
+def resume(session: socket.socket, device: str) -> None:
+    """CONNECT as the device, whose session the broker has kept, and take its CONNACK."""
+    name = device.encode()
+    session.sendall(packet(0x10, b"\0\4MQTT\4\0\0\x1e" + len(name).to_bytes(2) + name))
+    assert session.recv(4, socket.MSG_WAITALL) == b"\x20\2\1\0", "resumed"
+
+
+def heard(session: socket.socket) -> w.Downlink:
+    """The next message, which is left without its PUBACK."""
+    first, size = session.recv(2, socket.MSG_WAITALL)
+    assert first & 0xF2 == 0x32, "a PUBLISH at QoS 1"
+    body = session.recv(size, socket.MSG_WAITALL)
+    return w.decode_downlink(body[2 + int.from_bytes(body[:2]) + 2 :])
 
 
 def test_a_command_that_is_not_known_or_out_of_bounds_changes_nothing(broker: Broker, tmp_path: Path):
