@@ -339,6 +339,7 @@ def test_what_a_board_shall_become_is_published_once_and_again_at_its_hello(part
 def test_a_command_is_sent_once(parts: processes.Parts):
     async def story() -> list[Any]:
         async with board(parts.settings) as talking:
+            await talking.send(hello())
             row = {"device": BOARD, "verb": wire.VERB_RAW_WINDOW, "args": [3], "created_ms": 0}
             await change(parts, sa.insert(t.commands).values(row))
             await talking.hear(lambda heard: isinstance(heard, w.Do))
