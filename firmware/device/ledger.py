@@ -1,13 +1,18 @@
 """What the board spends, in microjoule by state, from how long it was in each and what its chip draws there.
 
 Supply 3.3 V; the chip alone, without regulator, LEDs and sensors: PROFILES is for comparing policies, and for accounts
-of a day after one measurement of the board. Typical currents of Espressif's datasheets, sections "Current Consumption"
-(in modem sleep with the processor at work at 160 MHz, in deep sleep with RTC timer and RTC memory, receiving and
-sending 802.11b at 1 Mbit/s at the highest power); none was measured on a board of ours.
-A session mostly receives; associating and acknowledging, the chip sends now and then, so the radio on is taken to draw
-an eighth more than receiving. An S3 is the exception: 36.7 mA awake and 49 ms until the first line follow from
-glenn20's 1.8 mC, and 147 mA with the radio on from his 108.6 mC in 774 ms with one MQTT message.
-Flash: W25Q32JV datasheet: a sector erase of 45 ms and 16 page programs of 0.4 ms, at 25 mA, for 4,096 bytes.
+of a day after one measurement of the board. None of it was measured on a board of ours. Column by column:
+
+awake       Espressif's datasheets, typical current in modem sleep at 160 MHz with the processor at work. The ESP32's
+            says 27 to 44 mA (v3.5, table 6) and the S2's depends on what runs (17 mA with the cache idle, WROOM V1.1,
+            table 8): 40 and 20 mA are estimates. The S3's 36.7 mA follow from 1.8 mC in 49 ms, which glenn20 measured.
+radio on    an estimate: what the datasheets say of receiving, in parentheses below, and an eighth more, since
+            associating and acknowledging the chip sends now and then. But for the S3, whose 147 mA follow from his
+            108.6 mC in 774 ms with one MQTT message.
+byte sent   datasheets: peak current of 802.11b at 1 Mbit/s and the highest power. A bound: a good link is faster.
+asleep      datasheets: deep sleep with RTC timer and RTC memory.
+first line  49 ms, measured by glenn20 on an S3 with frozen code; for the others an estimate.
+flash       W25Q32JV datasheet: a sector erase of 45 ms and 16 page programs of 0.4 ms, at 25 mA, for 4,096 bytes.
 """
 
 from micropython import const
@@ -16,8 +21,8 @@ _ESP32 = (132000, 363000, 6336, 33, 49)
 PROFILES = {
     # uW awake, uW with the radio on, nJ of a byte sent at 1 Mbit/s, uW asleep, ms until the first line of Python
     "ESP32": _ESP32,  # 40 mA, 110 mA (receives with 97), 240 mA, 10 uA
-    "ESP32S2": (66000, 231000, 8184, 66, 49),  # 20 mA, 70 mA (63), 310 mA, 20 uA
-    "ESP32S3": (121000, 485000, 8976, 23, 49),  # 36.7 mA, 147 mA (measured, see above), 340 mA, 7 uA
+    "ESP32S2": (66000, 231000, 8184, 83, 49),  # 20 mA, 70 mA (63), 310 mA, 25 uA
+    "ESP32S3": (121000, 485000, 8976, 23, 49),  # 36.7 mA, 147 mA (see above), 340 mA, 7 uA
     "ESP32C3": (92000, 314000, 8844, 17, 49),  # 28 mA, 95 mA (84), 335 mA, 5 uA
     "ESP32C6": (125000, 290000, 9346, 23, 49),  # 38 mA, 88 mA (78), 354 mA, 7 uA
 }

@@ -70,7 +70,7 @@ def test_energy_of_a_wake_is_charged_to_the_state_it_was_spent_in():
     ("chip", "active", "radio", "sending", "asleep"),
     [
         ("ESP32", 40, 110, 240, 10),
-        ("ESP32S2", 20, 70, 310, 20),
+        ("ESP32S2", 20, 70, 310, 25),
         ("ESP32S3", 36.7, 147, 340, 7),
         ("ESP32C3", 28, 95, 335, 5),
         ("ESP32C6", 38, 88, 354, 7),
