@@ -3,8 +3,8 @@
 A framework costs more than the 20 kB it sends: measured, a plain handler reaches half the requests of bare ASGI, a
 mount two thirds. So a file is read once through the mount, which also answers for every mistake, and after that a
 shortcut in front of the framework serves it from memory with headers made beforehand. The name is the SHA-256 of the
-bytes, so a response never goes stale. RFC 9110 section 14 for ranges: one range is served, several or unintelligible
-ones get the whole file.
+bytes, so a response never goes stale. RFC 9110 sections 13 and 14: If-Match before If-None-Match before Range with
+If-Range. Of a GET one range is served; several, unintelligible ones, and those of a HEAD are not heeded.
 """
 
 import re
@@ -21,12 +21,13 @@ Send = Callable[[Any], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_RANGE = re.compile(rb"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(rb"bytes=(\d*)-(\d*)", re.IGNORECASE)
+_BEYOND = 10**18  # stands for a position of more digits than any file has bytes
 _CACHE_BYTES = 16 * 1024 * 1024
 _TYPE = (b"content-type", b"application/octet-stream")
 
 _requests = Counter("edgewise_artifact_requests", "Artifacts and cards served, by status", ["status"])
-_count = {status: _requests.labels(str(status)).inc for status in (200, 206, 304, 416)}
+_count = {status: _requests.labels(str(status)).inc for status in (200, 206, 304, 412, 416)}
 
 
 class _File:
@@ -44,18 +45,22 @@ class _File:
 
     async def answer(self, method: str, headers: Iterable[tuple[bytes, bytes]], send: Send) -> None:
         """Sends the response to a GET or HEAD."""
-        wanted, span, if_range = None, None, None
+        must, known, span, if_range = b"", b"", b"", self.etag
         for name, value in headers:
             if name == b"if-none-match":
-                wanted = value
+                known += b"," + value
+            elif name == b"if-match":
+                must += b"," + value
             elif name == b"range":
-                span = value
+                span += value  # two of them make no sense together
             elif name == b"if-range":
                 if_range = value
         status, fields, body = 200, self.whole, self.data
-        if wanted is not None and _matches(wanted, self.etag):
+        if must and not _names(must, self.etag):
+            status, fields, body = 412, [*self.common, _length(b"")], b""
+        elif known and _names(known, self.etag, weakly=True):
             status, fields, body = 304, self.common, b""
-        elif span is not None and if_range in (None, self.etag):
+        elif span and if_range == self.etag and method == "GET":
             status, fields, body = self._part(span)
         _count[status]()
         await send({"type": "http.response.start", "status": status, "headers": fields})
@@ -67,7 +72,7 @@ class _File:
             return 200, self.whole, self.data
         start, end = span
         if start >= end:
-            return 416, [*self.common, (b"content-range", b"bytes */%d" % len(self.data))], b""
+            return 416, [*self.common, _length(b""), (b"content-range", b"bytes */%d" % len(self.data))], b""
         place = (b"content-range", b"bytes %d-%d/%d" % (start, end - 1, len(self.data)))
         body = self.data[start:end]
         return 206, [*self.common, _TYPE, place, _length(body)], body
@@ -127,10 +132,13 @@ def _length(body: bytes) -> tuple[bytes, bytes]:
     return (b"content-length", str(len(body)).encode())
 
 
-def _matches(wanted: bytes, etag: bytes) -> bool:
-    if wanted == etag or wanted.strip() == b"*":
-        return True
-    return etag in (tag.strip().removeprefix(b"W/") for tag in wanted.split(b","))
+def _names(tags: bytes, etag: bytes, weakly: bool = False) -> bool:
+    """Whether a list of entity tags, or `*`, has the tag."""
+    for tag in tags.split(b","):
+        tag = tag.strip()
+        if tag in (etag, b"*") or (weakly and tag.removeprefix(b"W/") == etag):
+            return True
+    return False
 
 
 def _span(header: bytes, size: int) -> tuple[int, int] | None:
@@ -139,11 +147,16 @@ def _span(header: bytes, size: int) -> tuple[int, int] | None:
     if found is None:
         return None
     first, last = found.groups()
-    if not first:
-        if not last:
-            return None
-        return (max(0, size - int(last)), size) if int(last) else (size, size)
-    start = int(first)
-    if last and int(last) < start:
+    if not first and not last:
         return None
-    return start, min(int(last) + 1, size) if last else size
+    if not first:
+        return max(0, size - _number(last)), size
+    start = _number(first)
+    end = _number(last) + 1 if last else size
+    return None if last and end <= start else (start, min(end, size))
+
+
+def _number(digits: bytes) -> int:
+    """int() refuses more than 4,300 digits, and any client may send so many."""
+    significant = digits.lstrip(b"0")
+    return int(significant or b"0") if len(significant) <= 18 else _BEYOND
