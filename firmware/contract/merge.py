@@ -27,7 +27,7 @@ RULE_NAMES = ("cloud", "board", "least", "greatest")
 # What a value may be
 INT = 0
 FLAG = 1
-INTS = 2  # a list of integers, one per channel; channels beyond its end have the default
+INTS = 2  # a list of integers; of one that has a value for each channel, those beyond its end have the default
 
 _DAY_MS = 24 * 3600 * 1000
 _LISTS = (list, tuple)
@@ -44,6 +44,14 @@ KEYS = {
     "sensitive": (FLAG, False, True, False, GREATEST),  # features never leave the board
     "fog": (FLAG, False, True, False, BOARD),  # a fog tier answers on its broker, as whoever set the board up knows
     "upload": (INT, 0, 2, 0, CLOUD),  # of each window: policy.UPLOAD_*
+    "update_hours": (INTS, 0, 1439, (), CLOUD),  # when models are downloaded: [begin, end] in minutes of the day, UTC
+    "update_urgent": (
+        FLAG,
+        False,
+        True,
+        False,
+        CLOUD,
+    ),  # a download waits for no hour, and for no more than some charge
 }
 
 # How two documents relate

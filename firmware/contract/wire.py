@@ -181,6 +181,8 @@ REASON_OLD_STATEMENT = 25  # a statement on keys whose number does not rise
 REASON_OTHERS_KEY = 26  # a statement on the key of another publisher
 REASON_NO_MEMORY = 27  # more RAM than the board has free
 REASON_BAD_PATCH = 28  # it does not make the artifact, which is fetched whole
+REASON_LOW_BATTERY = 29  # the download waits for charge
+REASON_NOT_NOW = 30  # the download waits for the hours meant for updates
 REASON_NAMES = (
     "ok",
     "bad format",
@@ -211,6 +213,8 @@ REASON_NAMES = (
     "key of another publisher",
     "no memory",
     "bad patch",
+    "low battery",
+    "outside update hours",
 )
 
 

@@ -239,8 +239,10 @@ def sync_reason(parts: Parts) -> int:
         state.tokens_milli, state.tokens_ms, now_ms, parts.config["syncs_per_hour"], parts.config["syncs_per_hour"]
     )
     events = parts.urgent or parts.outbox.holds(EVENT)
-    if state.battery_band >= policy.BAND_FAIR:
-        events = events or parts.updater.wants_session
+    if not events and parts.updater.wants_session:
+        from device import update_time
+
+        events = update_time.calls(parts)
     return policy.sync_reason(
         now_ms,
         state.next_sync_ms,

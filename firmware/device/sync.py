@@ -42,6 +42,7 @@ from contract.wire import (
     REASON_OLD_STATEMENT,
     REASON_RETIRED_KEY,
     STREAMS,
+    UPDATE_DOWNLOAD,
     UPDATE_OFFER,
     WANT,
     WireError,
@@ -125,8 +126,7 @@ class _Talk:
     def run(self, look_first: bool) -> None:
         """The whole dialogue; look_first: at the retained ACK, before any record leaves. Raises LinkError."""
         parts, state, link = self._parts, self._state, self._link
-        downloading = parts.updater.wants_session and state.battery_band >= policy.BAND_FAIR
-        link.open(_DOWNLOAD_MS if downloading else parts.path.longest_ms)
+        link.open(_DOWNLOAD_MS if self._waits() == REASON_OK else parts.path.longest_ms)
         if self._hello_due:
             self._say_hello()
         if look_first and not self._listen(self._heard, _FIRST_ACK_MS) and state.contact_ms == 0:
@@ -353,14 +353,23 @@ class _Talk:
         self._commanded = True
         obey(self._parts, number, verb, args)
 
+    def _waits(self) -> int | None:
+        """What a download waits for, None when there is none."""
+        if self._parts.updater.state != UPDATE_DOWNLOAD:
+            return None
+        from device import update_time
+
+        return update_time.reason(self._parts)
+
     def _download(self) -> None:
         """Fetch the wanted model piece by piece while the session lasts."""
         parts = self._parts
         if parts.updater.state == UPDATE_OFFER:
             parts.updater.step(parts.now_s())
         misses = 0
-        while misses < _CHUNK_TRIES and self._state.battery_band >= policy.BAND_FAIR:
-            wanted = parts.updater.next_fetch()
+        while misses < _CHUNK_TRIES:
+            waits = self._waits()
+            wanted = None if waits is None or parts.updater.postpone(waits) else parts.updater.next_fetch()
             if wanted is None:
                 return
             self._chunk = False

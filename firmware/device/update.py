@@ -10,7 +10,8 @@ is right and start() brings the record in line with it.
     OFFER     known bad? arch, format, sequence, room; held already?    DOWNLOAD or VERIFY     REFUSED
     DOWNLOAD  4 kB pieces, each a checkpoint on flash; the first one    complete: VERIFY       REFUSED
               carries header, signature and manifest and is checked
-              before the spare slot is emptied for it
+              before the spare slot is emptied for it; waits for charge
+              and for the hours meant for it
     PATCH     what runs and the patch fetched make the artifact         VERIFY                 DOWNLOAD, whole
     VERIFY    every byte on flash: length, SHA-256, ES256, manifest     SELFTEST               REFUSED, DOWNLOAD
     SELFTEST  loaded from the spare slot: golden vectors, time, heap    ARM                    REFUSED
@@ -45,7 +46,9 @@ from contract.wire import (
     REASON_CUT,
     REASON_FLASH,
     REASON_LOAD_FAILED,
+    REASON_LOW_BATTERY,
     REASON_NO_SPACE,
+    REASON_NOT_NOW,
     REASON_NOT_SERVED,
     REASON_OK,
     REASON_SELFTEST_FAILED,
@@ -90,6 +93,7 @@ _STEPS = {
 }
 _REPORTED = (UPDATE_DOWNLOAD, UPDATE_TRIAL, UPDATE_COMMIT, UPDATE_ROLLBACK, UPDATE_REFUSED)
 _ENDED = (UPDATE_COMMIT, UPDATE_ROLLBACK, UPDATE_REFUSED)
+_WAITING = (REASON_LOW_BATTERY, REASON_NOT_NOW)
 
 
 class Updater:
@@ -98,8 +102,8 @@ class Updater:
     fs: see files.Files, root: the board's flash; policy: trust.Policy; send(state, reason, name, version, sha8,
     progress_bytes, detail) puts an UPDATE record into the outbox before it returns.
 
-    The caller's order: start() and load() at boot, end_wake() before sleep; in a session on_want(), next_fetch() and
-    on_chunk() as messages come, then end_session(); step() when there is time and charge for what it does. Whatever
+    The caller's order: start() and load() at boot, end_wake() before sleep; in a session on_want(), postpone(),
+    next_fetch() and on_chunk() as messages come, then end_session(); step() when there is time and charge for what it does. Whatever
     writes may raise OSError when flash refuses.
     """
 
@@ -245,6 +249,21 @@ class Updater:
         except ArtifactError as e:
             return e.code
         return REASON_OK
+
+    def postpone(self, reason: int) -> bool:
+        """Whether a download has to wait, for REASON_LOW_BATTERY or REASON_NOT_NOW; the cloud is told once, and again
+        when it goes on with REASON_OK."""
+        record = self._record
+        news = reason != record.reason and (reason != REASON_OK or record.reason in _WAITING)
+        if record.state == UPDATE_DOWNLOAD and news:
+            if self._download is None:
+                self._download = self._begin_download()
+            record.reason = reason
+            record.due = 1
+            record.store()
+            self._detail = ""
+            self._report()
+        return reason != REASON_OK
 
     def next_fetch(self) -> tuple | None:
         """(sha8, offset, length) of the piece to ask for now, or None; the same one until it has come."""

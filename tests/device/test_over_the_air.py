@@ -20,6 +20,7 @@ from tests.support import boards
 from tests.support.boards import SPEED, WINDOW, press, samples_taken
 from tests.support.broker import Broker
 from tests.support.tiny_cloud import TinyCloud
+from tools.provision import set_world
 from tools.simulate import SimulatedBoard, WakeServer, supervised
 
 N_FEATURES = 12  # of boards.SCHEMA
@@ -58,14 +59,14 @@ def made_table(publisher: PublisherKey) -> bytes:
     return pack(fields, golden_bytes(vectors), blob, publisher)
 
 
-async def publish(cloud: TinyCloud, version: int, data: bytes) -> bytes:
-    """Offer an artifact to pump-1; returns its sha8."""
+async def publish(cloud: TinyCloud, version: int, data: bytes, **settings: Any) -> bytes:
+    """Offer an artifact to pump-1, with settings; returns its sha8."""
     digest = hashlib.sha256(data).digest()
     manifest = artifact.Head(data).manifest()
     form = wire.FORMAT_NATIVE if manifest.format == artifact.FORMAT_NATIVE else wire.FORMAT_BLOB
     offer = w.Offer(manifest.name, manifest.version, manifest.sequence, digest, len(data), form, manifest.arch)
     cloud.artifacts[digest[:8]] = data
-    await cloud.want("pump-1", version, {}, offer)
+    await cloud.want("pump-1", version, settings, offer)
     return digest[:8]
 
 
@@ -127,6 +128,43 @@ def test_a_table_blob_takes_over_from_machine_code(broker: Broker, tmp_path: Pat
     model = cloud.hellos["pump-1"][-1].model
     assert model is not None
     assert model.version == "3.0.0"
+
+
+def test_a_download_waits_for_charge_and_for_its_hours_unless_it_is_urgent(
+    broker: Broker, tmp_path: Path, publisher: PublisherKey
+):
+    data = made(publisher, "1.0.0", 1)
+
+    async def live() -> tuple[TinyCloud, list[int]]:
+        fetches: list[int] = []
+        folder = boards.make(tmp_path / "pump-1", broker.port, world={"battery_mv": 3400}, **trusting(publisher))
+        async with TinyCloud(broker.port) as cloud, supervised([folder], SPEED) as [board]:
+            await publish(cloud, 1, data)
+            await press(board, 3)
+            fetches.append(cloud.fetches)
+            set_world(folder, {"battery_mv": 3900})
+            await publish(cloud, 2, data, update_hours=[0, 0])
+            await press(board, 3)
+            fetches.append(cloud.fetches)
+            before = board.totals.wakes
+            await board.run(wakes=3)
+            assert board.totals.wakes == before + 3
+            set_world(folder, {"battery_mv": 3400})
+            await publish(cloud, 3, data, update_hours=[0, 0], update_urgent=True)
+            await press(board, 2)
+            fetches.append(cloud.fetches)
+            set_world(folder, {"battery_mv": 3900})
+            await board.run(wakes=10)
+            await press(board)
+        return cloud, fetches
+
+    cloud, fetches = asyncio.run(live())
+    assert fetches[:2] == [0, 0]
+    assert fetches[2] >= 1
+    reasons = [(state, reason) for _, state, reason in steps(cloud) if state == wire.UPDATE_DOWNLOAD]
+    expected = [wire.REASON_OK, wire.REASON_LOW_BATTERY, wire.REASON_NOT_NOW, wire.REASON_OK]
+    assert reasons == [(wire.UPDATE_DOWNLOAD, reason) for reason in expected]
+    assert steps(cloud)[-1] == ("1.0.0", wire.UPDATE_COMMIT, wire.REASON_OK)
 
 
 def test_a_download_goes_on_where_a_reset_broke_it_off(broker: Broker, tmp_path: Path, publisher: PublisherKey):

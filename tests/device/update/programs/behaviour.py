@@ -11,7 +11,9 @@ from contract.wire import (
     REASON_FLASH,
     REASON_KNOWN_BAD,
     REASON_LOAD_FAILED,
+    REASON_LOW_BATTERY,
     REASON_NO_SPACE,
+    REASON_NOT_NOW,
     REASON_NOT_SERVED,
     REASON_OK,
     REASON_OLD_SEQUENCE,
@@ -86,6 +88,27 @@ def check_a_download_goes_on_where_it_stopped():
         board.wake(cloud)
     expected = [(offset, min(4096, size - offset)) for offset in range(0, size, 4096)]
     equal(asked, expected)
+    equal(board.model.sha8, sha8("v3"))
+
+
+def check_a_download_waits_and_says_so_once_and_goes_on_where_it_was():
+    board = _board()
+    cloud = _cloud("v3")
+    board.wake(cloud, pieces=1)
+    for reason in (REASON_LOW_BATTERY, REASON_NOT_NOW):
+        cloud.waits = reason
+        for slept in (True, False, True):
+            board.slept = slept
+            board.wake(cloud)
+    for _ in range(25):  # waiting is no fault of the cloud's
+        board.wake(cloud)
+    cloud.waits = REASON_OK
+    for _ in range(5):
+        board.wake(cloud)
+    waited = [(UPDATE_DOWNLOAD, REASON_LOW_BATTERY), (UPDATE_DOWNLOAD, REASON_NOT_NOW), (UPDATE_DOWNLOAD, 0)]
+    equal(board.outcomes(), [(UPDATE_DOWNLOAD, 0)] + waited + [(UPDATE_TRIAL, 0), (UPDATE_COMMIT, 0)])
+    equal([report[3] for report in board.reports[1:4]], [4096] * 3)
+    equal([offset for _, offset in cloud.fetched], [0, 4096, 8192])
     equal(board.model.sha8, sha8("v3"))
 
 

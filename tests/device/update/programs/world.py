@@ -11,6 +11,7 @@ from array import array
 
 import vfs
 
+from contract.wire import REASON_OK, UPDATE_DOWNLOAD
 from device import slots
 from device.files import Files
 from device.trust import Keys, Policy
@@ -82,6 +83,7 @@ class Cloud:
         self.patch = b""
         self.reachable = True
         self.now_s = 0
+        self.waits = REASON_OK  # for what downloads wait
         self.spoil = None  # (offset, data, total) -> (data, total): what an attacker makes of a piece
         if want:
             self.wish(want)
@@ -135,6 +137,8 @@ class Board:
         while updater.step(cloud.now_s):
             pass
         for _ in range(pieces):
+            if updater.state == UPDATE_DOWNLOAD and updater.postpone(cloud.waits):
+                break
             fetch = updater.next_fetch()
             if fetch is None:
                 break
