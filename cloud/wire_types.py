@@ -214,6 +214,7 @@ class Ack(msgspec.Struct, array_like=True, frozen=True, tag=32):
     cloud_ms: U48  # ms
     acks: Annotated[tuple[PerStream, ...], Meta(min_length=0, max_length=4)]
     flags: U8 = 0
+    heard_ms: U48 | None = None  # ms
 
 
 class Want(msgspec.Struct, array_like=True, frozen=True, tag=33):

@@ -2,7 +2,7 @@
 
 An ACK replaces the one before it, so it repeats what was acknowledged earlier. It names up to four epochs: the device's
 newest one, and those it sent records of last. They are remembered for devices that talked lately and read from the
-store for others; a restart loses nothing.
+store for others; a restart loses nothing. It also says which HELLO the cloud heard last.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cloud import wire_types
 from cloud.ingest.streams import Account
-from cloud.store.tables import epochs, streams
+from cloud.store.tables import devices, epochs, streams
 from contract import wire
 
 _MAX_DEVICES = 20_000
@@ -31,10 +31,15 @@ class Acks:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._devices: OrderedDict[str, OrderedDict[int, NextSeqs]] = OrderedDict()
+        self._heard: dict[str, tuple[int, int]] = {}  # (epoch, t_ms) of the latest HELLO
 
-    async def note(self, changed: Mapping[str, Iterable[Account]]) -> None:
-        """Takes over the accounts of a committed batch, by device."""
+    async def note(
+        self, changed: Mapping[str, Iterable[Account]], hellos: Mapping[str, wire_types.Hello] | None = None
+    ) -> None:
+        """Takes over the accounts of a committed batch by device, and the latest HELLO of each that said one."""
         await self._load(changed)
+        for device, hello in (hellos or {}).items():
+            self._heard[device] = max(self._heard.get(device, (0, 0)), (hello.epoch, hello.t_ms))
         for device, accounts in changed.items():
             known = self._devices[device]
             self._devices.move_to_end(device)
@@ -44,13 +49,16 @@ class Acks:
                 known.move_to_end(account.epoch)
             _forget_epochs(known)
         while len(self._devices) > _MAX_DEVICES:
-            self._devices.popitem(last=False)
+            forgotten, _ = self._devices.popitem(last=False)
+            self._heard.pop(forgotten, None)
 
     def message(self, device: str, flags: int, now_ms: int) -> bytes:
         """The ACK frame of a device that `note` was told about; `flags` are wire.ACK_*."""
         known = self._devices[device]
         acks = tuple((epoch, *known[epoch]) for epoch in sorted(known))
-        return wire_types.encode(wire_types.Ack(now_ms, acks, flags))  # pyright: ignore[reportArgumentType]
+        epoch, t_ms = self._heard.get(device, (0, 0))
+        heard_ms = t_ms if epoch == max(known, default=0) else 0
+        return wire_types.encode(wire_types.Ack(now_ms, acks, flags, heard_ms))  # pyright: ignore[reportArgumentType]
 
     async def _load(self, changed: Mapping[str, Iterable[Account]]) -> None:
         """Reads what the next ACK needs and is not remembered: whole epochs, and a new device's newest ones."""
@@ -80,7 +88,11 @@ class Acks:
             streams.c.device.in_({device for device, _ in missing}),
             streams.c.epoch.in_({epoch for _, epoch in missing}),
         )
+        said = sa.select(devices.c.device, devices.c.epoch, devices.c.hello_t_ms)
+        said = said.where(devices.c.device.in_(strangers), devices.c.epoch.is_not(None))
         async with self._engine.connect() as connection:
+            for row in await connection.execute(said):
+                self._heard[row.device] = (row.epoch, row.hello_t_ms or 0)
             for row in [*await connection.execute(recent), *await connection.execute(touched)]:
                 if row.device in strangers or (row.device, row.epoch) in missing:
                     next_seqs = self._devices[row.device].setdefault(row.epoch, [0] * len(wire.STREAMS))

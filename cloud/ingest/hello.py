@@ -26,12 +26,22 @@ async def apply_hello(
     clocks: Clocks,
     now_ms: int,
 ) -> int:
-    """Writes a HELLO down; returns how many records its floors give up."""
+    """Writes a HELLO down; returns how many records its floors give up.
+
+    One that was said before another that has been heard changes nothing of what is known of the board.
+    """
     clocks.hello((device, hello.epoch), hello.t_ms, now_ms)
     row = hello_row(device, hello, now_ms)
     del row["device"]
-    await connection.execute(sa.update(devices).where(devices.c.device == device).values(row))
-    await take_in(connection, device, hello, now_ms)
+    columns = devices.c
+    later = sa.or_(
+        columns.epoch.is_(None),
+        columns.epoch < hello.epoch,
+        (columns.epoch == hello.epoch) & (sa.func.coalesce(columns.hello_t_ms, 0) <= hello.t_ms),
+    )
+    written = await connection.execute(sa.update(devices).where(columns.device == device, later).values(row))
+    if written.rowcount:
+        await take_in(connection, device, hello, now_ms)
     dropped = 0
     for epoch, *floors in hello.floors:
         for stream, floor in zip(wire.STREAMS, floors, strict=True):

@@ -44,6 +44,7 @@ def hello_row(device: str, hello: w.Hello, now_ms: int) -> Row:
         "device": device,
         "hello_ms": now_ms,
         "epoch": hello.epoch,
+        "hello_t_ms": hello.t_ms,
         "proto": hello.proto,
         "firmware": hello.firmware,
         "arch": hello.arch,

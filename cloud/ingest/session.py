@@ -109,9 +109,10 @@ class Session:
                 self._shed.clear()
             taken = [delivery for _, delivery in self._queue.take(MAX_BATCH)]
             if taken:
-                await self._batch(link, taken)
+                await self.take(link, taken)
 
-    async def _batch(self, link: Link, deliveries: Sequence[Delivery]) -> None:
+    async def take(self, link: Link, deliveries: Sequence[Delivery]) -> None:
+        """One batch of messages: stores, acknowledges and answers them."""
         items, fetches = sort_deliveries(deliveries)
         outcomes = await self.write(items) if items else []
         self._queue.done(deliveries)
@@ -134,7 +135,7 @@ class Session:
         """Publishes what follows from a committed batch."""
         self._parts.counts.update(outcome.counts)
         acks = self._parts.acks
-        await acks.note(outcome.acks)
+        await acks.note(outcome.acks, outcome.hellos)
         clock_ms = now_ms()
         for device in outcome.acks:
             flags = wire.ACK_NEED_KEY if device in outcome.need_key else 0

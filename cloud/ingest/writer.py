@@ -121,7 +121,7 @@ class _Batch:
                 self.outcome.counts["records_declared_dropped"] += await apply_hello(
                     self._connection, device, hello, accounts, self._clocks, self._now_ms
                 )
-            self.outcome.hellos[device] = said[-1]
+            self.outcome.hellos[device] = max(said, key=lambda hello: (hello.epoch, hello.t_ms))
             self.outcome.acks.setdefault(device, []).extend(accounts[id_] for id_ in _hello_streams(device, said))
         for id_ in groups:
             nameless = id_.epoch >= known[id_.device] and self._clocks.wants_hello((id_.device, id_.epoch))

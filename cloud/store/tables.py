@@ -68,6 +68,7 @@ devices = sa.Table(
     _ms("last_seen_ms", nullable=True),
     _ms("hello_ms", nullable=True),
     sa.Column("epoch", sa.BigInteger),  # the newest one
+    _ms("hello_t_ms", nullable=True),  # the board's own time of its latest HELLO, since that epoch began
     sa.Column("proto", sa.Integer),
     sa.Column("firmware", sa.String(64)),
     sa.Column("arch", sa.String(16)),

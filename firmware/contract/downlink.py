@@ -18,10 +18,10 @@ _INTEGERS = (-0x80000000, MAX_U32)  # of a setting or an argument
 def parse_downlink(frame: bytes | bytearray | memoryview) -> "tuple[Any, ...]":
     """The fields of a message to the board, its code first.
 
-    (ACK, cloud_ms, [(epoch, 5 x seq)], flags), (WANT, config_version, config, offer, local_version, [statement]) with
-    `offer` None or (name, version, sequence, sha256, size, format, arch, leave, patch, patch_size, patch_base), (CHUNK,
-    sha8, offset, data, total),
-    (ANSWER, epoch, seq, verdict, score, tier), (DO, id, verb, args). Bytes are views into `frame`.
+    (ACK, cloud_ms, [(epoch, 5 x seq)], flags, heard_ms or None), (WANT, config_version, config, offer, local_version,
+    [statement]) with `offer` None or (name, version, sequence, sha256, size, format, arch, leave, patch, patch_size,
+    patch_base), (CHUNK, sha8, offset, data, total), (ANSWER, epoch, seq, verdict, score, tier), (DO, id, verb, args).
+    Bytes are views into `frame`.
     """
     if len(frame) > wire.MAX_DOWN_BYTES:
         raise WireError(BAD_SIZE, "%d bytes" % len(frame))
@@ -44,7 +44,8 @@ def _parse_ack(fields: Fields) -> "tuple[Any, ...]":
             (reader.take_int(1, MAX_U32),) + tuple([reader.take_int(0, MAX_U32) for _ in range(len(wire.STREAMS))])
         )
     flags = reader.take_int(0, 255) if fields.more() else 0
-    return cloud_ms, acks, flags
+    heard_ms = reader.take_int(0, MAX_TIME_MS) if fields.more() and not reader.take_nil() else None
+    return cloud_ms, acks, flags, heard_ms
 
 
 def _parse_want(fields: Fields) -> "tuple[Any, ...]":

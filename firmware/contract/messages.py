@@ -360,6 +360,14 @@ DOWNLINK = (
                 "per epoch, newest last: next seq expected in each stream; all below is stored or given up",
             ),
             Field("flags", U8, "1 send a key frame, 2 send HELLO", default=0),
+            Field(
+                "heard_ms",
+                U48,
+                "t_ms of the latest HELLO of the newest epoch, 0 for none; nil: not told",
+                unit="ms",
+                default=None,
+                nullable=True,
+            ),
         ),
     ),
     Message(

@@ -115,7 +115,7 @@ class _Talk:
         self._sent = {}  # (epoch, rank): one past the highest sequence number sent
         self._acked = {}  # epoch: the newest ACK's entry
         self._hello_due = self._state.hello_ms == 0 or parts.board.now_ms() - self._state.hello_ms > _DAY_MS
-        self._hello_open = False  # said, and not answered by an ACK yet
+        self._hello_ms = -1  # t_ms of the HELLO that was said and not answered by an ACK yet
         self._hellos = 0
         self._need_key = False
         self._chunk = False
@@ -169,7 +169,7 @@ class _Talk:
 
     def _covered(self) -> bool:
         """The cloud has said that it has all we sent, HELLO included."""
-        if self._hello_open or self._hello_due or self._need_key:
+        if self._hello_ms >= 0 or self._hello_due or self._need_key:
             return False
         for (epoch, rank), end in self._sent.items():
             entry = self._acked.get(epoch)
@@ -202,10 +202,11 @@ class _Talk:
         self._hellos += 1
         model = parts.updater.model
         gc.collect()
+        t_ms = parts.journal.now_ms()
         frame = frames.hello(
             parts.journal.buffer,
             state.epoch,
-            parts.journal.now_ms(),
+            t_ms,
             self._floors(),
             parts.config.version,
             (model.name, model.version, model.sha8) if model else None,
@@ -225,7 +226,7 @@ class _Talk:
             parts.config.local_version,
         )
         self._link.send(frame, None)
-        self._hello_open = True
+        self._hello_ms = t_ms
 
     def _send_records(self) -> None:
         """Send what is on flash, then what is in RTC memory, as much as battery and link allow."""
@@ -254,7 +255,7 @@ class _Talk:
             raise WireError(BAD_CODE, "%d on %s" % (message[0], kind))
         _TAKERS[message[0]](self, retained, *message[1:])
 
-    def _take_ack(self, retained: bool, cloud_ms: int, acks: list, flags: int) -> None:
+    def _take_ack(self, retained: bool, cloud_ms: int, acks: list, flags: int, heard_ms: int | None) -> None:
         state = self._state
         newest = max([entry[0] for entry in acks]) if acks else 0
         if newest > state.epoch or self._knows_more_than_us(acks):
@@ -274,8 +275,8 @@ class _Talk:
             self._need_key = not retained
         if retained:
             return
-        if self._hello_open:
-            self._hello_open = False
+        if self._hello_ms >= 0 and (heard_ms is None or heard_ms >= self._hello_ms):
+            self._hello_ms = -1
             state.hello_ms = state.contact_ms
         state.cloud_offset_ms = cloud_ms - self._parts.journal.now_ms()
         if flags & ACK_SAY_HELLO or self._waits_for_what_is_gone():

@@ -103,8 +103,8 @@ class Updater:
     progress_bytes, detail) puts an UPDATE record into the outbox before it returns.
 
     The caller's order: start() and load() at boot, end_wake() before sleep; in a session on_want(), postpone(),
-    next_fetch() and on_chunk() as messages come, then end_session(); step() when there is time and charge for what it does. Whatever
-    writes may raise OSError when flash refuses.
+    next_fetch() and on_chunk() as messages come, then end_session(); step() when there is time and charge for what it
+    does. Whatever writes may raise OSError when flash refuses.
     """
 
     def __init__(self, fs: "Files", root: str, policy: "Policy", send: object) -> None:

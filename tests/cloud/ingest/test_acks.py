@@ -19,7 +19,7 @@ def acknowledged(store: Store, *batches: list, restart_between: bool = False) ->
             if restart_between:
                 acks = Acks(engine)
             outcome = await Writer(engine).write([item(BOARD, message) for message in batch], NOW_MS)
-            await acks.note(outcome.acks)
+            await acks.note(outcome.acks, outcome.hellos)
             payload = acks.message(BOARD, 0, NOW_MS)
         await engine.dispose()
         return payload
@@ -31,7 +31,7 @@ def acknowledged(store: Store, *batches: list, restart_between: bool = False) ->
 
 def test_an_ack_says_what_comes_next_in_every_stream(store: Store):
     ack = acknowledged(store, [event(0), event(1), readings(0, ramp(10))])
-    assert ack == w.Ack(NOW_MS, ((1, 2, 0, 0, 0, 10),), 0)
+    assert ack == w.Ack(NOW_MS, ((1, 2, 0, 0, 0, 10),), 0, 0)
 
 
 def test_streams_acknowledged_before_are_repeated(store: Store):
@@ -68,3 +68,16 @@ def test_a_hello_alone_is_answered(store: Store):
 def test_a_wiped_board_learns_of_the_epochs_it_has_forgotten(store: Store):
     ack = acknowledged(store, [event(0, epoch=12)], [hello(epoch=1)])
     assert ack.acks[-1][0] == 12
+
+
+def test_an_ack_names_the_latest_hello_whenever_it_came(store: Store):
+    assert acknowledged(store, [event(0, epoch=4)]).heard_ms == 0
+    assert acknowledged(store, [hello(epoch=4, t_ms=700)]).heard_ms == 700
+    assert acknowledged(store, [event(1, epoch=4)], restart_between=True).heard_ms == 700
+    assert acknowledged(store, [hello(epoch=4, t_ms=300)]).heard_ms == 700
+    assert acknowledged(store, [hello(epoch=4, t_ms=900), hello(epoch=4, t_ms=800)]).heard_ms == 900
+
+
+def test_a_hello_of_an_epoch_before_is_none_of_the_newest(store: Store):
+    ack = acknowledged(store, [hello(epoch=4, t_ms=700)], [event(0, epoch=5)])
+    assert (ack.acks[-1][0], ack.heard_ms) == (5, 0)

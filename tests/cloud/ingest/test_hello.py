@@ -21,6 +21,18 @@ def test_the_last_hello_of_a_batch_counts(store: Store):
     assert store.rows(t.devices)[0]["battery_mv"] == 3600
 
 
+def test_a_hello_that_comes_behind_a_later_one_changes_nothing_but_what_its_floors_give_up(store: Store):
+    store.write(hello(epoch=2, t_ms=5000, battery_mv=3600))
+    store.write(hello(epoch=2, t_ms=4000, battery_mv=3700, floors=[(2, 3, 0, 0, 0, 0)]))
+    store.write(hello(epoch=1, t_ms=90_000, battery_mv=3800))
+    (row,) = store.rows(t.devices)
+    assert (row["epoch"], row["hello_t_ms"], row["battery_mv"]) == (2, 5000, 3600)
+    assert store.next_seq(epoch=2) == 3
+    store.write(hello(epoch=2, t_ms=5000, battery_mv=3500))  # the same moment, said twice in one session
+    store.write(hello(epoch=3, t_ms=10, battery_mv=3400))
+    assert store.rows(t.devices)[0]["battery_mv"] == 3400
+
+
 def test_presence_follows_the_retained_state_and_is_no_contact(store: Store):
     store.write_items([Item(BOARD, "", b"1", True)])
     store.write_items([Item(BOARD, "", b"1", True)], at_ms=NOW_MS + 1_000)

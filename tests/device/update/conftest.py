@@ -32,20 +32,25 @@ def checks_of(name: str) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def run_program(micropython: str, tmp_path_factory: pytest.TempPathFactory) -> RunProgram:
-    """Runs a program under MicroPython with the firmware on its path; a traceback there fails the test.
+def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment in which MicroPython finds the firmware and the programs of this folder.
 
-    The programs are compiled as the firmware is: text would be compiled within the heap they are to prove enough.
+    They are compiled as the firmware is: text would be compiled within the heap they are to prove enough.
     """
-    programs = tmp_path_factory.mktemp("programs")
+    folder = tmp_path_factory.mktemp("programs")
     for source in [*PROGRAMS.glob("*.py"), HERE.parent / "storage" / "ram_block.py"]:
-        compiled = programs / source.with_suffix(".mpy").name
+        compiled = folder / source.with_suffix(".mpy").name
         subprocess.run([program("mpy-cross"), "-s", source.name, "-o", compiled, source], check=True, timeout=30)
-    environment = dict(os.environ, MICROPYPATH=os.pathsep.join((str(build_firmware()), str(programs))))
+    return dict(os.environ, MICROPYPATH=os.pathsep.join((str(build_firmware()), str(folder), ".frozen")))
+
+
+@pytest.fixture(scope="session")
+def run_program(micropython: str, programs: dict[str, str]) -> RunProgram:
+    """Runs a program under MicroPython with the firmware on its path; a traceback there fails the test."""
 
     def run(name: str, *arguments: object, heap: str = "8M") -> list[Any]:
         command = [micropython, "-X", f"heapsize={heap}", "-m", name, *map(str, arguments)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+        done = subprocess.run(command, env=programs, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
 
