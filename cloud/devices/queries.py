@@ -109,7 +109,7 @@ async def list_updates(connection: AsyncConnection, device: str, limit: int = _M
 async def list_health(connection: AsyncConnection, device: str, limit: int = 100) -> list[views.Health]:
     """HEALTH records, newest first."""
     query = _with_epoch(health, device).order_by(health.c.epoch.desc(), health.c.seq.desc()).limit(limit)
-    return [_health(row) for row in (await connection.execute(query)).mappings()]
+    return [health_view(row) for row in (await connection.execute(query)).mappings()]
 
 
 async def list_questions(connection: AsyncConnection, device: str, limit: int = _MAX_QUESTIONS) -> list[views.Question]:
@@ -141,7 +141,7 @@ async def list_events(
         query = query.where(events.c.device == device)
     if before_ms is not None:
         query = query.where(events.c.received_ms < before_ms)
-    return [_event(row) for row in (await connection.execute(query)).mappings()]
+    return [event_view(row) for row in (await connection.execute(query)).mappings()]
 
 
 async def channels_of(connection: AsyncConnection, schema_hash: str | None, n_channels: int) -> list[views.Channel]:
@@ -255,7 +255,8 @@ def _update_step(row: dict[str, Any], began_ms: int | None) -> views.UpdateStep:
     )
 
 
-def _health(row: sa.RowMapping) -> views.Health:
+def health_view(row: sa.RowMapping) -> views.Health:
+    """A row of `health` with its epoch's began_ms."""
     return views.Health(
         epoch=row["epoch"],
         seq=row["seq"],
@@ -301,7 +302,8 @@ def _question(row: sa.RowMapping) -> views.Question:
     )
 
 
-def _event(row: sa.RowMapping) -> views.Event:
+def event_view(row: sa.RowMapping) -> views.Event:
+    """A row of `events` with its epoch's began_ms and quality."""
     return views.Event(
         device=row["device"],
         epoch=row["epoch"],

@@ -8,6 +8,7 @@ from litestar.params import Parameter
 
 from cloud.clock import now_ms
 from cloud.devices import queries, readings
+from cloud.devices.history import History, read_history
 from cloud.devices.views import Device, DeviceDetail, Event, Health, Readings, UpdateStep
 from cloud.errors import BadRequest
 from cloud.models.queries import model_at, model_runs_of
@@ -84,6 +85,20 @@ async def list_health(
         return await queries.list_health(connection, device, limit)
 
 
+@get("/devices/{device:str}/history", summary="What a board's records say of a stretch of its life")
+async def show_history(
+    state: State,
+    device: DeviceId,
+    from_ms: Annotated[Millis, Parameter(description="Begin, inclusive.")],
+    to_ms: Annotated[Millis, Parameter(description="End, exclusive.")],
+) -> History:
+    """Health reports, events, and frames of readings without their samples, oldest first."""
+    if not 0 < to_ms - from_ms <= _MAX_RANGE_MS:
+        raise BadRequest("the range of time is empty or longer than 400 days", "ask for less at a time")
+    async with state.engine.connect() as connection:
+        return await read_history(connection, device, from_ms, to_ms)
+
+
 @get("/devices/{device:str}/updates", summary="Model updates of a board")
 async def list_updates(
     state: State, device: DeviceId, limit: Annotated[int, Parameter(ge=1, le=1000)] = 50
@@ -129,6 +144,7 @@ router = Router(
         list_readings,
         list_device_events,
         list_health,
+        show_history,
         list_updates,
         list_models,
         list_events,

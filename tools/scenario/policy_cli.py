@@ -3,6 +3,7 @@
 import json
 import sys
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from tools.scenario import plan, replay, trace
+from cloud.cli import remote, served, show
+from tools.scenario import plan, recorded, replay, trace
 from tools.scenario.checks import ScenarioError
 from tools.scenario.replay import Replayed
 
@@ -20,12 +22,15 @@ def policy() -> None:
     """Replay policies over recorded traces."""
 
 
+_TIMES = ("%Y-%m-%d", "%Y-%m-%dT%H:%M")
+
+
 @policy.command("replay")
 @click.argument("traces", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--policies", help="TOML file with [[policy]] tables to compare with, or a bundled one (sync-intervals).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def replay_command(traces: tuple[Path, ...], policies: str | None, as_json: bool) -> None:
-    """Replay TRACES, as `edgewise sim scenario` writes them: first as recorded, then under each policy of the file."""
+    """Replay TRACES of `edgewise sim scenario` or `edgewise policy trace`: as recorded, then under each policy."""
     try:
         plans = [plan.DEFAULT, *(plan.load(policies) if policies else ())]
         read = [trace.read(path) for path in traces]
@@ -46,6 +51,37 @@ def replay_command(traces: tuple[Path, ...], policies: str | None, as_json: bool
     click.echo(
         "Alerts: from the wake that told one until it is in the cloud. The first line is what the trace itself says."
     )
+
+
+@policy.command("trace")
+@click.argument("name", metavar="ID")
+@click.option("--from", "begin", type=click.DateTime(_TIMES), required=True, help="Begin, UTC.")
+@click.option("--to", "end", type=click.DateTime(_TIMES), help="End, UTC. [now]")
+@click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="File to write.")
+@remote
+def trace_command(
+    name: str, begin: datetime, end: datetime | None, out: Path, data: str | None, server: str | None, as_json: bool
+) -> None:
+    """Write a trace of board ID, for replay, from what it has told the server."""
+    moments = (begin.replace(tzinfo=UTC), end.replace(tzinfo=UTC) if end else datetime.now(UTC))
+    from_ms, to_ms = (round(moment.timestamp() * 1000) for moment in moments)
+    with served(data, server) as client:
+        history = client.get(f"/devices/{name}/history", from_ms=from_ms, to_ms=to_ms)
+    try:
+        made = recorded.build(history, from_ms, to_ms)
+    except trace.TraceError as error:
+        raise click.ClickException(str(error)) from None
+    trace.save(out, made)
+    sessions = made.columns["session"]
+    told = {
+        "wakes": len(sessions),
+        "sessions": len(sessions) - sessions.count(0),
+        "failed": sessions.count(-1),
+        "rows": sum(made.columns["rows"]),
+        "events": sum(made.columns["events"]),
+        "file": str(out),
+    }
+    show(as_json, told)
 
 
 def _named(plans: list[plan.Plan]) -> list[tuple[str, plan.Plan]]:

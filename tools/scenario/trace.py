@@ -1,11 +1,12 @@
 """What a board did, wake by wake, in a file that a policy can be replayed over: JSON, compressed, columns side by side.
 
-Written by the simulator. Times are ms since the scenario began.
+Written by the simulator, and from the records of a real board (recorded.py). Times are ms since the scenario began.
 """
 
 import gzip
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -91,20 +92,30 @@ def write(path: Path, scenario: Scenario, policy: Policy, group: Group, run: Run
         )
         for name, value in zip(COLUMNS, row, strict=True):
             columns[name].append(value)
-    settings = dict(group.settings) | dict(policy.settings)
-    head = {
-        "format": FORMAT,
-        "board": run.board,
-        "policy": policy.name,
-        "interval_ms": group.interval_ms,
-        "duration_ms": scenario.duration_ms,
-        "seed": scenario.seed,
-        "cpu_ms": group.cpu_ms,
-        "settings": {key: merge.value(settings, key) for key in merge.KEYS if key != "interval_ms"},
-        "rates": run.rates,
-    }
+    given = dict(group.settings) | dict(policy.settings)
+    whole = Trace(
+        board=run.board,
+        policy=policy.name,
+        interval_ms=group.interval_ms,
+        duration_ms=scenario.duration_ms,
+        seed=scenario.seed,
+        cpu_ms=group.cpu_ms,
+        settings=settings(given),
+        rates=run.rates,
+        columns=columns,
+    )
+    save(path, whole)
+
+
+def settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings of a trace, from those that are given."""
+    return {key: merge.value(given, key) for key in merge.KEYS if key != "interval_ms"}
+
+
+def save(path: Path, trace: Trace) -> None:
+    """Write a trace."""
     with gzip.GzipFile(path, "wb", mtime=0) as file:
-        file.write(json.dumps(head | {"columns": columns}).encode())
+        file.write(json.dumps({"format": FORMAT} | vars(trace)).encode())
 
 
 def read(path: Path) -> Trace:
