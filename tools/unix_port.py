@@ -85,16 +85,19 @@ def _make(tree: Path, objects: Path, settings: list[str]) -> None:
     command = ["make", f"-j{min(2, os.cpu_count() or 1)}", f"BUILD={objects}", "PROG=micropython", *settings]
     # A make that runs this program must not pass its own flags down.
     environment = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
-    done = subprocess.run(
-        command,
-        cwd=tree / "ports" / "unix",
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=BUILD_DEADLINE_S,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            command,
+            cwd=tree / "ports" / "unix",
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=BUILD_DEADLINE_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise BuildFailed(f"MicroPython's unix port was not built within {BUILD_DEADLINE_S} s") from None
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines()
         lines = [line for line in lines if "error" in line.lower()] or lines

@@ -52,3 +52,13 @@ def test_a_port_that_does_not_build_is_announced_and_then_done_without(
     announced, reason = told
     assert announced.startswith("building MicroPython's unix port: a minute")
     assert "-fno-such-flag" in reason
+
+
+def test_a_port_that_is_not_built_in_time_is_done_without(
+    native_toolchain: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setattr(unix_port, "CACHE", tmp_path)
+    monkeypatch.setattr(unix_port, "BUILD_DEADLINE_S", 0.1)
+    told: list[str] = []
+    assert program.best(told.append) == program.beside()
+    assert "not built within 0.1 s" in told[-1]
