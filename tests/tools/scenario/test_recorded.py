@@ -42,12 +42,12 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Trace]:
     async def read() -> History:
         engine: AsyncEngine = make_engine(settings)
         async with engine.connect() as connection:
-            history = await read_history(connection, "pump-1", START_MS, START_MS + HOURS * HOUR_MS)
+            stored = await read_history(connection, "pump-1", START_MS, START_MS + HOURS * HOUR_MS)
         await engine.dispose()
-        return history
+        return stored
 
-    history: dict[str, Any] = msgspec.to_builtins(asyncio.run(read()))
-    made = recorded.build(history, START_MS, START_MS + HOURS * HOUR_MS)
+    stored: dict[str, Any] = msgspec.to_builtins(asyncio.run(read()))
+    made = recorded.build(stored, START_MS, START_MS + HOURS * HOUR_MS)
     path = folder / "trace.json.gz"
     trace.save(path, made)
     return found, trace.read(path)  # which checks it
