@@ -107,6 +107,7 @@ class Hello(msgspec.Struct, array_like=True, frozen=True, tag=1):
     key_ids: Annotated[tuple[Digest8, ...], Meta(min_length=0, max_length=8)] = ()
     sequence: U32 = 0
     local_version: U32 = 0
+    shadow: ModelRef | None = None
 
 
 class Readings(msgspec.Struct, array_like=True, frozen=True, tag=2):
@@ -183,6 +184,9 @@ class Health(msgspec.Struct, array_like=True, frozen=True, tag=5):
     sending_uj: U48 = 0  # µJ
     energy_mj: U48 = 0  # mJ
     line_holds: U32 = 0
+    shadow: Digest8 | None = None
+    shadow_compared: U32 = 0
+    shadow_disagreed: U32 = 0
 
 
 class Update(msgspec.Struct, array_like=True, frozen=True, tag=6):
@@ -227,6 +231,7 @@ class Want(msgspec.Struct, array_like=True, frozen=True, tag=33):
     statements: Annotated[
         tuple[Annotated[bytes, Meta(min_length=1, max_length=256)], ...], Meta(min_length=0, max_length=4)
     ] = ()
+    shadow: Offer | None = None
 
 
 class Chunk(msgspec.Struct, array_like=True, frozen=True, tag=34):

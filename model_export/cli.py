@@ -166,6 +166,7 @@ def _plain(name: str) -> str:
 @click.option("--key", required=True, help="Name of a publisher key, or its .pem file.")
 @click.option("--keys", "key_folder", type=click.Path(path_type=Path), help="Folder with publisher keys.")
 @click.option("--expires", type=int, default=0, help="Unix seconds after which no board may install it.")
+@click.option("--shadow-only", is_flag=True, help="Sign it to score beside another model and never to decide.")
 @click.option("--out", "file", type=click.Path(path_type=Path), help="By default NAME-VERSION-ARCH.ewa.")
 @click.option("--json", "as_json", is_flag=True)
 def export(
@@ -179,6 +180,7 @@ def export(
     key: str,
     key_folder: Path | None,
     expires: int,
+    shadow_only: bool,
     file: Path | None,
     as_json: bool,
 ) -> None:
@@ -201,6 +203,7 @@ def export(
             package.default_sequence(version) if sequence is None else sequence,
             int(os.environ.get("SOURCE_DATE_EPOCH") or time.time()),
             expires,
+            container.CLASS_SHADOW if shadow_only else container.CLASS_MODEL,
         )
         trained = models.load(folder)
         signer = _key(key, key_folder)

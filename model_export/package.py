@@ -23,12 +23,14 @@ _FLOAT_STEPS = 8  # of slack in the tolerance, in steps of a float32 at the thre
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """What the publisher decides about one export. `created` and `expires` are unix seconds, expires 0 = never."""
+    """What the publisher decides about one export. `created` and `expires` are unix seconds, expires 0 = never;
+    `role`: CLASS_MODEL, or CLASS_SHADOW for what boards may score with beside another and never decide by."""
 
     version: str
     sequence: int
     created: int
     expires: int = 0
+    role: str = container.CLASS_MODEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ def _signed(model: Model, release: Release, key: PublisherKey, outcome: parity.P
         "abi": payload.abi,
         "arch": payload.arch,
         "card_sha256": hashlib.sha256(card).digest(),
-        "class": container.CLASS_MODEL,
+        "class": release.role,
         "created": release.created,
         "detector": model.card["detector"],
         "expires": release.expires,

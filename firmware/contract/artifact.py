@@ -38,6 +38,7 @@ MAX_HEAD_BYTES = MANIFEST_AT + MAX_MANIFEST_BYTES
 MAX_ARTIFACT_BYTES = MAX_HEAD_BYTES + MAX_GOLDEN_BYTES + MAX_PAYLOAD_BYTES
 
 CLASS_MODEL = "model"
+CLASS_SHADOW = "shadow"  # signed to score beside a model and never to decide
 FORMAT_NATIVE = "native"
 FORMAT_BLOB = "blob"
 ANY_ARCH = "any"  # arch of a blob, whose abi is 0
@@ -247,13 +248,15 @@ class Target:
         self.sequence = sequence
 
 
-def refusal(manifest: Manifest, target: Target, now_s: int) -> int:
+def refusal(manifest: Manifest, target: Target, now_s: int, shadow: bool = False) -> int:
     """Why `target` may not install the model, as a REASON_* code; REASON_OK when it may.
+
+    `shadow`: it is only to score beside another, which what is signed to decide may do as well.
 
     `now_s` is unix time in seconds, or 0 when the clock was never set: expiry then goes unchecked, since a board that
     has no time could otherwise never be updated.
     """
-    if manifest.artifact_class != CLASS_MODEL:
+    if manifest.artifact_class != CLASS_MODEL and not (shadow and manifest.artifact_class == CLASS_SHADOW):
         return wire.REASON_WRONG_CLASS
     if manifest.min_contract > target.contract:
         return wire.REASON_CONTRACT

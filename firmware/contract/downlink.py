@@ -19,9 +19,9 @@ def parse_downlink(frame: bytes | bytearray | memoryview) -> "tuple[Any, ...]":
     """The fields of a message to the board, its code first.
 
     (ACK, cloud_ms, [(epoch, 5 x seq)], flags, heard_ms or None), (WANT, config_version, config, offer, local_version,
-    [statement]) with `offer` None or (name, version, sequence, sha256, size, format, arch, leave, patch, patch_size,
-    patch_base), (CHUNK, sha8, offset, data, total), (ANSWER, epoch, seq, verdict, score, tier), (DO, id, verb, args).
-    Bytes are views into `frame`.
+    [statement], shadow) with `offer` and `shadow` None or (name, version, sequence, sha256, size, format, arch, leave,
+    patch, patch_size, patch_base), (CHUNK, sha8, offset, data, total), (ANSWER, epoch, seq, verdict, score, tier), (DO,
+    id, verb, args). Bytes are views into `frame`.
     """
     if len(frame) > wire.MAX_DOWN_BYTES:
         raise WireError(BAD_SIZE, "%d bytes" % len(frame))
@@ -65,7 +65,10 @@ def _parse_want(fields: Fields) -> "tuple[Any, ...]":
     if fields.more():
         for _ in range(reader.take_array(0, wire.MAX_STATEMENTS)):
             statements.append(reader.take_bin(1, wire.MAX_STATEMENT_BYTES))
-    return version, config, offer, local_version, statements
+    shadow = None
+    if fields.more() and not reader.take_nil():
+        shadow = _parse_offer(reader)
+    return version, config, offer, local_version, statements, shadow
 
 
 def _parse_offer(reader: Reader) -> "tuple[Any, ...]":

@@ -42,9 +42,10 @@ def hello(
     key_ids: "Sequence[Buffer]",
     sequence: int,
     local_version: int = 0,
+    shadow: "tuple[str, str, Buffer] | None" = None,
 ) -> memoryview:
     """HELLO: what the board is and holds."""
-    packer = _begin(buf, wire.HELLO, 21)
+    packer = _begin(buf, wire.HELLO, 22)
     _put_ints(packer, (wire.PROTOCOL_VERSION, epoch, t_ms))
     packer.put(floors)
     packer.put_int(config_version)
@@ -58,6 +59,7 @@ def hello(
     packer.put(reported)
     packer.put(key_ids)
     _put_ints(packer, (sequence, local_version))
+    packer.put(shadow)
     return packer.view()
 
 
@@ -150,9 +152,12 @@ def health(
     sending_uj: int,
     energy_mj: int,
     line_holds: int,
+    shadow: "Buffer | None",
+    shadow_compared: int,
+    shadow_disagreed: int,
 ) -> memoryview:
     """HEALTH: counters over a period. `energy_uj`, `radio` and `drops` have 4, 5 and 5 entries."""
-    packer = _begin(buf, wire.HEALTH, 22)
+    packer = _begin(buf, wire.HEALTH, 25)
     _put_ints(packer, (epoch, seq, t_ms, period_ms, wakes, battery_mv, rssi, free_heap, free_flash, awake_ms))
     for counters in (energy_uj, radio, drops):
         _put_int_array(packer, counters)
@@ -161,6 +166,8 @@ def health(
     _put_ints(packer, (resets, next_contact_ms))
     _put_int_array(packer, routes)
     _put_ints(packer, (sending_uj, energy_mj, line_holds))
+    packer.put(shadow)
+    _put_ints(packer, (shadow_compared, shadow_disagreed))
     return packer.view()
 
 

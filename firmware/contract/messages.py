@@ -217,6 +217,7 @@ UPLINK = (
             Field("key_ids", Items(DIGEST8, 0, 8), "publisher keys it trusts", default=()),
             Field("sequence", U32, "anti-rollback counter it has reached", default=0),
             Field("local_version", U32, "how often its configuration was changed on the spot", default=0),
+            Field("shadow", MODEL, "model that scores beside the active one", default=None, nullable=True),
         ),
     ),
     Message(
@@ -310,6 +311,9 @@ UPLINK = (
                 "sleeps the wake line could not end: held, or chattering",
                 default=0,
             ),
+            Field("shadow", DIGEST8, "model that scored beside the active one", default=None, nullable=True),
+            Field("shadow_compared", U32, "windows both scored", default=0),
+            Field("shadow_disagreed", U32, "of these, windows they decided differently", default=0),
         ),
     ),
     Message(
@@ -387,6 +391,7 @@ DOWNLINK = (
                 "what publishers said of their keys, oldest first",
                 default=(),
             ),
+            Field("shadow", OFFER, "model to score beside the active one, nil: none", default=None, nullable=True),
         ),
     ),
     Message(

@@ -100,6 +100,8 @@ WHY_BATTERY = 5
 WHY_LINK = 6
 WHY_BREAKER = 7
 WHY_NO_MODEL = 8  # scored by the built-in SAFE model
+WHY_SHADOW_ANOMALY = 9  # the shadow model says anomaly, the active one did not
+WHY_SHADOW_NORMAL = 10  # the shadow model says normal, the active one did not
 WHY_NAMES = (
     "clear",
     "margin",
@@ -110,6 +112,8 @@ WHY_NAMES = (
     "link",
     "breaker",
     "no model",
+    "shadow says anomaly",
+    "shadow says normal",
 )
 
 # What became of the windows of a HEALTH period, in the order of HEALTH.routes: the first five are the ROUTE_* that came
@@ -137,6 +141,9 @@ UPDATE_COMMIT = 7
 UPDATE_ROLLBACK = 8
 UPDATE_REFUSED = 9
 UPDATE_PATCH = 10
+# What becomes of a shadow model (device/shadow.py)
+UPDATE_SHADOW = 11  # it scores beside the active model
+UPDATE_SHADOW_ENDED = 12  # it does not, or no more
 UPDATE_NAMES = (
     "idle",
     "offer",
@@ -149,6 +156,8 @@ UPDATE_NAMES = (
     "rolled back",
     "refused",
     "patch",
+    "shadow",
+    "shadow ended",
 )
 
 # Why an update was refused or rolled back

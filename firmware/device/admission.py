@@ -23,8 +23,12 @@ if TYPE_CHECKING:
 _RESERVE_BYTES = 16384  # of flash, left to the outbox and the records
 
 
-def check_offer(fs: "Files", root: str, places: slots.Slots, offer: "Offer", policy: "Policy", now_s: int) -> None:
+def check_offer(
+    fs: "Files", root: str, places: slots.Slots, offer: "Offer", policy: "Policy", now_s: int, shadow: bool = False
+) -> None:
     """Refuses, before anything is fetched, what could not be installed anyway; raises ArtifactError, OSError.
+
+    `shadow`: it is only to score beside the active model, from a slot of its own.
 
     All of it is asked again of the manifest, which is signed; the offer is not.
     """
@@ -37,13 +41,15 @@ def check_offer(fs: "Files", root: str, places: slots.Slots, offer: "Offer", pol
     lowest = _lowest(places, offer, policy, now_s)
     if offer.sequence < lowest:
         raise ArtifactError(wire.REASON_OLD_SEQUENCE, "%d, at least %d" % (offer.sequence, lowest))
-    if not places.holds(offer.sha256):
-        room = _room(fs, root, places)
+    if shadow or not places.holds(offer.sha256):
+        room = _room(fs, root, places.folder(slots.SHADOW if shadow else places.spare()))
         if room < offer.size:
             raise ArtifactError(wire.REASON_NO_SPACE, "%d bytes free" % room)
 
 
-def check_head(data: "bytes | memoryview", offer: "Offer", policy: "Policy", places: slots.Slots, now_s: int) -> tuple:
+def check_head(
+    data: "bytes | memoryview", offer: "Offer", policy: "Policy", places: slots.Slots, now_s: int, shadow: bool = False
+) -> tuple:
     """(Head, Manifest) of the artifact that begins with `data`, if the board may install it; else ArtifactError.
 
     now_s: unix time in seconds, 0 when not known. Nothing of the manifest is looked at before the signature holds.
@@ -63,7 +69,7 @@ def check_head(data: "bytes | memoryview", offer: "Offer", policy: "Policy", pla
         wire.PROTOCOL_VERSION,
         _lowest(places, offer, policy, now_s),
     )
-    reason = artifact.refusal(manifest, target, now_s)
+    reason = artifact.refusal(manifest, target, now_s, shadow)
     if reason != wire.REASON_OK:
         raise ArtifactError(reason)
     for name in ("name", "version", "sequence", "arch"):
@@ -94,7 +100,7 @@ def check_flash(
         raise ArtifactError(wire.REASON_CUT, "%d of %d bytes" % (head_size + payload_size, offer.size))
     if whole.digest() != offer.sha256:
         raise ArtifactError(wire.REASON_BAD_DIGEST, "artifact")
-    head, manifest = check_head(start, offer, policy, places, now_s)
+    head, manifest = check_head(start, offer, policy, places, now_s, slot == slots.SHADOW)
     if head.header.payload_at != head_size:
         raise ArtifactError(wire.REASON_CUT, "payload of %d bytes" % payload_size)
     if golden.digest() != manifest.golden_sha256:
@@ -129,10 +135,9 @@ def golden_vectors(
             yield features, artifact.golden_into(row, features)
 
 
-def _room(fs: "Files", root: str, places: slots.Slots) -> int:
-    """Bytes an artifact may take: what is free, and what the spare slot holds, less the reserve."""
+def _room(fs: "Files", root: str, folder: str) -> int:
+    """Bytes an artifact may take: what is free, and what its slot's folder holds, less the reserve."""
     status = fs.statvfs(root)
-    folder = places.folder(places.spare())
     try:
         held = sum([slots.file_size(fs, folder + "/" + entry[0]) for entry in fs.ilistdir(folder)])
     except OSError:  # no such folder yet

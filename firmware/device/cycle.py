@@ -45,6 +45,7 @@ class Parts:
         self.more = False  # the last session left records behind
         self.radio_ms = 0  # with the radio on in this wake
         self.clean = True  # no step of this wake failed
+        self.shadow = None  # shadow.Shadow where the board has, or shall have, a shadow model
         self.slept_ms = 0
 
     def now_s(self) -> int:
@@ -70,11 +71,15 @@ def run(parts: Parts) -> None:
         elif may_sample(parts):
             sampler = sample(parts)
             features = compute_features(parts, sampler)
-            record_verdict(parts, features, score(parts, detector, features))
+            verdict = score(parts, detector, features)
+            said = verdict.sha8, verdict.anomalous  # by the model itself, whatever the last word will be
+            record_verdict(parts, features, verdict)
             if parts.window is None or parts.config["upload"] == policy.UPLOAD_ALL:
                 buffer(parts, sampler)
             else:  # how its window is recorded hangs on the answer
                 postponed = sampler
+            if parts.shadow:
+                _shadow().compare(parts, features, *said)
     except Exception as error:  # noqa: BLE001 - whatever it is, a board that does not sleep is dead in a day
         parts.clean = False
         parts.health.fault(error)
@@ -128,6 +133,9 @@ def wake(parts: Parts) -> None:
     state.health_wakes += 1
     state.battery_band = policy.battery_band(board.battery_mv(), state.battery_band)
     parts.updater.start(path.announced)
+    if state.shadow[0] != rtc_state.SHADOW_NONE:
+        torn = found == rtc_state.REBUILT and cause != WAKE_COLD
+        _shadow().wake(parts, not path.announced and (torn or state.shadow[0] == rtc_state.SHADOW_RUNS))
 
 
 def update_model(parts: Parts) -> bool:
@@ -138,7 +146,9 @@ def update_model(parts: Parts) -> bool:
     before = parts.updater.state
     while parts.updater.step(parts.now_s()):
         parts.board.watchdog_feed()
-    return parts.updater.state != before
+    if parts.updater.state != before:
+        return True
+    return parts.shadow is not None and _shadow().step(parts)
 
 
 def choose_detector(parts: Parts) -> object:
@@ -212,6 +222,13 @@ def _verdict() -> object:
     return verdict
 
 
+def _shadow() -> object:
+    """The module of the model that scores beside the active one, imported by wakes that have one."""
+    from device import shadow
+
+    return shadow
+
+
 def buffer(parts: Parts, sampler: Sampler) -> None:
     """Put the rows into RTC memory, and what was noted onto flash."""
     state, config = parts.state, parts.config
@@ -280,6 +297,8 @@ def sleep(parts: Parts, until_ms: int) -> None:
         if parts.updater.switched:
             state.hello_ms = 0
         state.boot_loops = 0
+        if parts.shadow:
+            _shadow().end_wake(parts)
         parts.journal.count_ring_drops()
         parts.health.flash(parts.outbox, state.epoch_stored)
         awake_ms = board.now_ms() - board.woke_ms

@@ -17,19 +17,19 @@ _PIECE_BYTES = 128
 
 
 class Download:
-    """Writes record.offer into the spare slot, front to back.
+    """Writes record.offer into a slot, front to back; record: .offer, .started and .store() of an UpdateRecord.
 
     The start of an artifact goes to the slot's head file and the payload to its own, so that nothing is copied when
     all is there. Each piece is closed, hence on flash, before the next is asked for. Methods raise OSError when flash
     refuses.
     """
 
-    def __init__(self, fs: "Files", root: str, places: "Slots", record: "UpdateRecord") -> None:
+    def __init__(self, fs: "Files", root: str, places: "Slots", record: "UpdateRecord", slot: int) -> None:
         self._fs = fs
         self._root = root
         self._places = places
         self._record = record
-        self._slot = places.spare()
+        self._slot = slot
         self._payload_at = 0
         self.progress = self._measure() if record.started else 0  # bytes on flash
 

@@ -66,10 +66,10 @@ class Health:
         state.awake_ms += awake_ms
         ledger.charge(state.energy_uj, awake_ms, radio_ms, slept_ms, flash_bytes, self._profile)
 
-    def record(self, journal: object, dropped: list, next_contact_ms: int) -> None:
+    def record(self, journal: object, dropped: list, next_contact_ms: int, shadow: bytes | None = None) -> None:
         """Note a HEALTH record of the period that ends now, and begin the next.
 
-        dropped: records given up, by stream.
+        dropped: records given up, by stream. shadow: sha8 of the model that scores beside the active one, or None.
         """
         state = self._state
         now_ms = self._board.now_ms()
@@ -94,8 +94,12 @@ class Health:
             ledger.sending_uj(state.tx_bytes, state.energy_uj[ledger.RADIO], self._profile),
             state.energy_mj,
             state.line_holds,
+            shadow,
+            state.shadow[1],
+            state.shadow[2],
         )
         state.line_holds = 0
+        state.shadow[1:] = (0, 0, 0)
         state.health_ms = now_ms
         state.told_band = state.battery_band
         state.health_wakes = state.awake_ms = 0

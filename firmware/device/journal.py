@@ -56,6 +56,13 @@ class Journal:
         It is of no use after deadline_ms (0: for ever) and then given up.
         """
         state = self._state
+        t_ms, seq = self.tell(deadline_ms, verdict, sha8, features)
+        state.asked = seq + 1
+        state.asked_until_s = (t_ms + deadline_ms + 999) // 1000 if deadline_ms else 0
+
+    def tell(self, deadline_ms: int, verdict: object, sha8: bytes, features: object) -> tuple:
+        """Note a QUERY whose answer nobody waits for; its (t_ms, seq)."""
+        state = self._state
         t_ms, seq = self._identity(QUERY)
         frame = frames.query(
             self.buffer,
@@ -70,8 +77,7 @@ class Journal:
             verdict.route,
         )
         self._note(QUERY, seq, t_ms, frame, deadline_ms)
-        state.asked = seq + 1
-        state.asked_until_s = (t_ms + deadline_ms + 999) // 1000 if deadline_ms else 0
+        return t_ms, seq
 
     def health(self, *fields: object) -> None:
         """Note a HEALTH record; fields: those of frames.health from period_ms on."""

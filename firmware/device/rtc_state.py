@@ -32,6 +32,10 @@ OK = 0
 MIGRATED = 1  # an older layout was read; the next store() writes the present one
 REBUILT = 2  # torn, foreign or empty: a new epoch has begun and every counter is 0
 
+# What RTC memory knows of a shadow model, shadow[0]; 0: flash was not asked yet, 2: there is one.
+SHADOW_NONE = 1
+SHADOW_RUNS = 3  # it has the processor, or had it in this wake
+
 _FORM = layout.form_of(layout.FIELDS)
 _READINGS_RANK = STREAMS.index(READINGS)
 

@@ -34,13 +34,14 @@ _LAYOUT = const(1)
 _POINTER = "<BbbBBBBBBII"
 _MODEL = "<32sIIffHB8s32s32s"
 _POINTER_BYTES = struct.calcsize(_POINTER)
-_MODEL_BYTES = struct.calcsize(_MODEL)
+MODEL_BYTES = struct.calcsize(_MODEL)
 _SHA8_BYTES = const(8)
 _MAX_KNOWN_BAD = const(16)
 _BUFFER_BYTES = const(512)
 
 NONE = const(-1)  # no slot: the built-in SAFE model
-_LETTERS = "ab"
+SHADOW = const(2)  # the shadow model's, see shadow.py; the pointer never names it
+_LETTERS = "abs"
 _SUFFIXES = {FORMAT_NATIVE: ".mpy", FORMAT_BLOB: ".bin"}
 
 
@@ -115,9 +116,9 @@ class Slots:
     def load(self) -> None:
         """Reads the pointer; without one nothing is installed."""
         payload = self._record.load()
-        if payload is None or len(payload) < _POINTER_BYTES + 2 * _MODEL_BYTES or payload[0] != _LAYOUT:
+        if payload is None or len(payload) < _POINTER_BYTES + 2 * MODEL_BYTES or payload[0] != _LAYOUT:
             payload = struct.pack(_POINTER, _LAYOUT, NONE, NONE, 0, 0, 0, 0, 0, REASON_OK, 0, 0) + bytes(
-                2 * _MODEL_BYTES
+                2 * MODEL_BYTES
             )
         (
             _,
@@ -132,8 +133,8 @@ class Slots:
             self.sequence,
             self.floor,
         ) = struct.unpack_from(_POINTER, payload)
-        self.models = [_unpack_model(payload, _POINTER_BYTES + i * _MODEL_BYTES) for i in (0, 1)]
-        bad = payload[_POINTER_BYTES + 2 * _MODEL_BYTES :]
+        self.models = [unpack_model(payload, _POINTER_BYTES + i * MODEL_BYTES) for i in (0, 1)]
+        bad = payload[_POINTER_BYTES + 2 * MODEL_BYTES :]
         self.known_bad = [bad[i : i + _SHA8_BYTES] for i in range(0, len(bad), _SHA8_BYTES)]
 
     @property
@@ -192,10 +193,10 @@ class Slots:
                 return data
 
     def vacate(self, slot: int) -> None:
-        """Empties a slot that is not active, the pointer first."""
+        """Empties a slot that is not active, the pointer first where it may name the slot."""
         make_directory(self._fs, self._folder)
         make_directory(self._fs, self.folder(slot))
-        if self.models[slot] is not None or self.previous == slot:
+        if slot != SHADOW and (self.models[slot] is not None or self.previous == slot):
             self.models[slot] = None
             if self.previous == slot:
                 self.previous = NONE
@@ -270,7 +271,7 @@ class Slots:
             self.sequence,
             self.floor,
         )
-        payload += _pack_model(self.models[0]) + _pack_model(self.models[1]) + b"".join(self.known_bad)
+        payload += pack_model(self.models[0]) + pack_model(self.models[1]) + b"".join(self.known_bad)
         try:
             self._record.store(payload)
         except OSError:
@@ -298,9 +299,10 @@ def file_size(fs: "Files", path: str) -> int:
         return 0
 
 
-def _pack_model(model: Installed | None) -> bytes:
+def pack_model(model: Installed | None) -> bytes:
+    """A model as records keep it, None as zeros; MODEL_BYTES long."""
     if model is None:
-        return bytes(_MODEL_BYTES)
+        return bytes(MODEL_BYTES)
     return struct.pack(
         _MODEL,
         model.sha256,
@@ -316,7 +318,8 @@ def _pack_model(model: Installed | None) -> bytes:
     )
 
 
-def _unpack_model(payload: bytes, start: int) -> Installed | None:
+def unpack_model(payload: bytes, start: int) -> Installed | None:
+    """What pack_model() made, read from `start` on."""
     fields = list(struct.unpack_from(_MODEL, payload, start))
     if fields[0] == bytes(32):
         return None

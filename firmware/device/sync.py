@@ -75,7 +75,10 @@ def sync(parts: object, link: Link) -> None:
     breaker.begin(parts)
     # When the board means to come back changes with its band and its settings; unsaid, it would be taken for lost.
     if parts.board.now_ms() - state.health_ms >= _HEALTH_MS or state.told_band != state.battery_band:
-        parts.health.record(parts.journal, parts.outbox.dropped, _next_contact_ms(parts))
+        shadow = _shadow_model(parts)
+        parts.health.record(
+            parts.journal, parts.outbox.dropped, _next_contact_ms(parts), shadow.sha8 if shadow else None
+        )
     parts.journal.keep()
     link.radio_cache = state.radio_cache
     reached = _talk(parts, link, state.contact_ms == 0 or state.breaker_failures > 0)
@@ -90,6 +93,8 @@ def sync(parts: object, link: Link) -> None:
     breaker.end(parts, reached)
     _note_link(parts, reached)
     parts.updater.end_session(reached)
+    if parts.shadow:
+        parts.shadow.end_session(reached)
 
 
 def _talk(parts: object, link: Link, look_first: bool) -> bool:
@@ -201,6 +206,7 @@ class _Talk:
             return
         self._hellos += 1
         model = parts.updater.model
+        shadow = _shadow_model(parts)
         gc.collect()
         t_ms = parts.journal.now_ms()
         frame = frames.hello(
@@ -224,6 +230,7 @@ class _Talk:
             parts.trust.keys.key_ids(parts.now_s()),
             parts.updater.sequence,
             parts.config.local_version,
+            (shadow.name, shadow.version, shadow.sha8) if shadow else None,
         )
         self._link.send(frame, None)
         self._hello_ms = t_ms
@@ -320,6 +327,7 @@ class _Talk:
         model: tuple | None,
         local_version: int,
         statements: list,
+        shadow: tuple | None,
     ) -> None:
         parts = self._parts
         for said in statements:
@@ -329,6 +337,10 @@ class _Talk:
             self._state.told_band = 255
             self._state.hello_ms = 0  # should this session end before the cloud has heard of it
             self._hello_due = True
+        if shadow is not None or parts.shadow:
+            from device.shadow import take_want
+
+            take_want(parts, version, shadow)  # first: the model may need the room of a shadow that goes
         parts.updater.on_want(version, model)
 
     def _take_statement(self, said: memoryview) -> None:
@@ -342,7 +354,9 @@ class _Talk:
             parts.health.count(FAULT_DOWNLINK)
 
     def _take_chunk(self, _retained: bool, sha8: bytes, offset: int, data: memoryview, total: int) -> None:
-        self._parts.updater.on_chunk(sha8, offset, data, total, self._parts.now_s())
+        for keeper in (self._parts.updater, self._parts.shadow):
+            if keeper:
+                keeper.on_chunk(sha8, offset, data, total, self._parts.now_s())
         self._chunk = True
 
     def _take_answer(self, _retained: bool, epoch: int, seq: int, said: int, score: float, tier: int) -> None:
@@ -356,21 +370,29 @@ class _Talk:
 
     def _waits(self) -> int | None:
         """What a download waits for, None when there is none."""
-        if self._parts.updater.state != UPDATE_DOWNLOAD:
+        parts = self._parts
+        if parts.updater.state != UPDATE_DOWNLOAD and not (parts.shadow and parts.shadow.fetching):
             return None
         from device import update_time
 
-        return update_time.reason(self._parts)
+        return update_time.reason(parts)
+
+    def _next_fetch(self) -> tuple | None:
+        """The piece to ask for now, of the wanted model before the shadow model."""
+        parts = self._parts
+        waits = self._waits()
+        if parts.updater.state == UPDATE_DOWNLOAD:
+            return None if parts.updater.postpone(waits) else parts.updater.next_fetch()
+        return parts.shadow.next_fetch() if waits == REASON_OK else None
 
     def _download(self) -> None:
-        """Fetch the wanted model piece by piece while the session lasts."""
+        """Fetch the wanted model piece by piece while the session lasts, then the shadow model."""
         parts = self._parts
         if parts.updater.state == UPDATE_OFFER:
             parts.updater.step(parts.now_s())
         misses = 0
         while misses < _CHUNK_TRIES:
-            waits = self._waits()
-            wanted = None if waits is None or parts.updater.postpone(waits) else parts.updater.next_fetch()
+            wanted = self._next_fetch()
             if wanted is None:
                 return
             self._chunk = False
@@ -386,6 +408,11 @@ _TAKERS = {
     ANSWER: _Talk._take_answer,
     DO: _Talk._take_do,
 }
+
+
+def _shadow_model(parts: object) -> object:
+    """slots.Installed of the model that scores beside the active one, or None."""
+    return parts.shadow.model if parts.shadow else None
 
 
 def _note_link(parts: object, worked: bool) -> None:

@@ -134,6 +134,11 @@ class Updater:
         return self._slots.model
 
     @property
+    def places(self) -> slots.Slots:
+        """The slots and their pointer, to be read."""
+        return self._slots
+
+    @property
     def sequence(self) -> int:
         """The anti-rollback counter."""
         return self._slots.sequence
@@ -556,4 +561,4 @@ class Updater:
             return self._patching.PatchDownload(self._fs, self._root, self._record)
         from device import download
 
-        return download.Download(self._fs, self._root, self._slots, self._record)
+        return download.Download(self._fs, self._root, self._slots, self._record, self._slots.spare())

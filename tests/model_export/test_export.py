@@ -44,6 +44,13 @@ def test_the_artifact_is_whole_signed_and_refers_to_its_card(exported, key, wate
     assert payload[:2] == b"M\x06"
 
 
+def test_a_release_for_the_shadow_is_signed_as_one(water_flow, key, native_toolchain):
+    release = dataclasses.replace(RELEASE, role=artifact.CLASS_SHADOW)
+    head, manifest, _, _ = artifact.split(package.export_native(water_flow, "x64", release, key).artifact)
+    assert manifest.artifact_class == artifact.CLASS_SHADOW
+    assert sign.verify(key.public, head.digest, head.signature)
+
+
 def test_the_same_model_release_and_key_give_the_same_bytes(exported, water_flow, key):
     again = package.export_native(water_flow, "x64", RELEASE, key)
     assert again.artifact == exported.artifact

@@ -71,10 +71,16 @@ class TinyCloud:
         return [self.records[key] for key in sorted(self.records) if key[0] == device and key[2] == stream]
 
     async def want(
-        self, device: str, version: int, config: dict[str, Any], model: w.Offer | None = None, local_version: int = 0
+        self,
+        device: str,
+        version: int,
+        config: dict[str, Any],
+        model: w.Offer | None = None,
+        local_version: int = 0,
+        shadow: w.Offer | None = None,
     ) -> None:
         """Publish, retained, what the board shall be."""
-        message = w.Want(version, config, model, local_version)  # pyright: ignore[reportArgumentType]
+        message = w.Want(version, config, model, local_version, shadow=shadow)  # pyright: ignore[reportArgumentType]
         await self._publish(device, wire.KIND_WANT, w.encode(message), retain=True)
 
     async def do(self, device: str, message: w.Downlink) -> None:

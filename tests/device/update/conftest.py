@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from cloud.models import patching
+from contract import artifact
 from model_export import keys, statements
 from model_export.keys import PublisherKey
 from tests.device.update import forge
@@ -78,6 +79,10 @@ def world(tmp_path_factory: pytest.TempPathFactory, publisher: PublisherKey) -> 
     world.publish("older", forge.sound(publisher, 60, version="0.9.0", sequence=4))
     world.publish("final", forge.sound(publisher, 70, version="5.0.0", sequence=9, rollback_floor=9))
     world.publish("mortal", forge.sound(publisher, 80, version="6.0.0", sequence=9, expires=2_000_000_000))
+    role: dict[str, Any] = {"class": artifact.CLASS_SHADOW}
+    shadow = forge.sound(publisher, 45, version="2.3.0", sequence=7, **role)
+    world.publish("only_shadow", shadow)
+    world.publish("late", forge.faulty(publisher, {"body": "if f[0] == 9: raise ValueError"}))
     base = (world.folder / "v1.bin").read_bytes()
     target = forge.sound(publisher, 25, pad=600, version="2.2.0", sequence=7)
     made = patching.make(base, target)
