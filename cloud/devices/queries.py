@@ -13,6 +13,7 @@ from cloud.inference.tables import answers
 from cloud.models.tables import assignments
 from cloud.store.tables import (
     QUALITY_NAMES,
+    TELLING,
     artifacts,
     config_conflicts,
     desired,
@@ -120,7 +121,7 @@ async def list_questions(connection: AsyncConnection, device: str, limit: int = 
         sa.select(queries, epochs.c.began_ms, *columns)
         .outerjoin(epochs, (epochs.c.device == queries.c.device) & (epochs.c.epoch == queries.c.epoch))
         .outerjoin(answers, answered & (answers.c.seq == queries.c.seq))
-        .where(queries.c.device == device)
+        .where(queries.c.device == device, queries.c.reason.not_in(TELLING))
         .order_by(queries.c.epoch.desc(), queries.c.seq.desc())
         .limit(limit)
     )

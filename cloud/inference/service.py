@@ -24,7 +24,7 @@ from cloud.inference.tables import answers
 from cloud.ingest.mqtt import Link
 from cloud.models.blobs import Blobs
 from cloud.store.engine import insert_new, writing
-from cloud.store.tables import devices, queries
+from cloud.store.tables import TELLING, devices, queries
 from contract import wire
 
 MAX_WAITING = 1_000
@@ -80,7 +80,11 @@ class Inference:
         query = (
             sa.select(queries.c.device, queries.c.epoch, queries.c.seq)
             .outerjoin(answers, _same_question())
-            .where(answers.c.device.is_(None), queries.c.received_ms > now_ms() - FOR_EVER_MS)
+            .where(
+                answers.c.device.is_(None),
+                queries.c.received_ms > now_ms() - FOR_EVER_MS,
+                queries.c.reason.not_in(TELLING),
+            )
             .order_by(queries.c.received_ms.desc())
             .limit(MAX_WAITING)
         )

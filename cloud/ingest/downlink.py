@@ -13,6 +13,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -89,11 +90,14 @@ class Chunks:
 async def publish_wants(engine: AsyncEngine, link: Link, device: str | None = None) -> int:
     """Publishes the WANTs that are due, or the one of `device` in any case; returns how many. Raises LinkLost."""
     patch = (patches.c.target_sha256 == desired.c.artifact_sha256) & (patches.c.base_sha8 == devices.c.model_sha8)
+    beside = artifacts.alias("beside")
     query = (
         sa.select(
             desired,
             artifacts.c.manifest,
             artifacts.c.size,
+            beside.c.manifest.label("shadow_manifest"),
+            beside.c.size.label("shadow_size"),
             devices.c.sequence,
             devices.c.model_sha8,
             leaves.c.data.label("leave"),
@@ -102,6 +106,7 @@ async def publish_wants(engine: AsyncEngine, link: Link, device: str | None = No
         )
         .join(devices, devices.c.device == desired.c.device)
         .outerjoin(artifacts, artifacts.c.sha256 == desired.c.artifact_sha256)
+        .outerjoin(beside, beside.c.sha256 == desired.c.shadow_sha256)
         .outerjoin(leaves, leaves.c.sha256 == desired.c.artifact_sha256)
         .outerjoin(patches, patch)
         .limit(_WANTS_AT_ONCE)
@@ -166,23 +171,30 @@ async def _statements(connection: AsyncConnection, rows: Sequence[sa.RowMapping]
 
 
 def want(row: sa.RowMapping, said: Mapping[int, bytes]) -> w.Want:
-    """The message of a row of `desired` joined with its artifact, the board's patch and the publisher's leave."""
-    manifest = row["manifest"]
-    model = None
+    """The message of a row of `desired` joined with its artifacts, the board's patch and the publisher's leave."""
+    manifest, beside = row["manifest"], row["shadow_manifest"]
+    model = shadow = None
     if manifest is not None:
-        model = w.Offer(
-            manifest["name"],
-            manifest["version"],
-            manifest["sequence"],
-            bytes.fromhex(row["artifact_sha256"]),
-            row["size"],
-            _FORMAT_CODES[manifest["format"]],
-            manifest["arch"],
-            row["leave"] if row["leave"] and manifest["sequence"] < (row["sequence"] or 0) else b"",
-            *_patch(row),
-        )
+        leave = row["leave"] if row["leave"] and manifest["sequence"] < (row["sequence"] or 0) else b""
+        model = _offer(manifest, row["artifact_sha256"], row["size"], leave, *_patch(row))
+    if beside is not None:
+        shadow = _offer(beside, row["shadow_sha256"], row["shadow_size"])
     statements = tuple(said[number] for number in row["statement_ids"] if number in said)
-    return w.Want(row["version"], row["config"], model, row["local_version"], statements)
+    return w.Want(row["version"], row["config"], model, row["local_version"], statements, shadow)
+
+
+def _offer(manifest: Mapping[str, Any], sha256: str, size: int, *more: Any) -> w.Offer:
+    """`more`: the fields of an offer from `leave` on."""
+    return w.Offer(
+        manifest["name"],
+        manifest["version"],
+        manifest["sequence"],
+        bytes.fromhex(sha256),
+        size,
+        _FORMAT_CODES[manifest["format"]],
+        manifest["arch"],
+        *more,
+    )
 
 
 def _patch(row: sa.RowMapping) -> tuple[bytes | None, int, bytes | None]:

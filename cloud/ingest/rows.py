@@ -63,6 +63,7 @@ def hello_row(device: str, hello: w.Hello, now_ms: int) -> Row:
         "battery_mv": hello.battery_mv,
         "key_ids": [key_id.hex() for key_id in hello.key_ids],
         "sequence": hello.sequence,
+        "shadow_sha8": None if hello.shadow is None else hello.shadow.sha8.hex(),
     }
 
 
@@ -110,6 +111,9 @@ def _health(health: w.Health) -> Row:
         "energy_mj": health.energy_mj,
         "line_holds": health.line_holds,
         "routes": health.routes,
+        "shadow_sha8": None if health.shadow is None else health.shadow.hex(),
+        "shadow_compared": health.shadow_compared,
+        "shadow_disagreed": health.shadow_disagreed,
     }
 
 

@@ -20,7 +20,7 @@ from cloud.ingest.rows import OneRecord, Row, record_row, stream_of
 from cloud.ingest.sequence import Fit, fit
 from cloud.ingest.streams import Account, Around, StreamId
 from cloud.store.engine import insert_new, writing
-from cloud.store.tables import RECORD_TABLES, SKIPPED_SET_ASIDE, devices
+from cloud.store.tables import RECORD_TABLES, SKIPPED_SET_ASIDE, TELLING, devices
 from contract import wire
 from contract.wire import WireError
 
@@ -56,7 +56,7 @@ class Outcome:
     say_hello: set[str] = field(default_factory=set[str])
     hellos: dict[str, w.Hello] = field(default_factory=dict[str, w.Hello])
     questions: list[tuple[str, int, int]] = field(default_factory=list[tuple[str, int, int]])
-    """(device, epoch, seq) of each QUERY that was stored."""
+    """(device, epoch, seq) of each QUERY that was stored and wants an answer."""
     counts: Counter[str] = field(default_factory=Counter[str])
 
 
@@ -205,7 +205,7 @@ class _Batch:
                 return
         else:
             row = record_row(account.device, record, self._now_ms)
-            if isinstance(record, w.Query):
+            if isinstance(record, w.Query) and record.reason not in TELLING:
                 self.outcome.questions.append((account.device, record.epoch, record.seq))
         if known.given_up.touching(numbers.seq, numbers.end):
             await streams.take_back(self._connection, account, known, numbers.seq, numbers.end)

@@ -7,7 +7,7 @@ It may run at any time and any number of times: with nothing new to say it write
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -37,6 +37,8 @@ class Change:
     device: str
     sha256: str | None
     why: str
+    shadow_sha256: str | None = None
+    """The artifact that is to score beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +56,20 @@ class Held(NamedTuple):
 
 
 async def assign(
-    connection: AsyncConnection, names: Iterable[str], model: str, version: str | None, source: str, now_ms: int
+    connection: AsyncConnection,
+    names: Iterable[str],
+    model: str,
+    version: str | None,
+    source: str,
+    now_ms: int,
+    shadow: str | None = None,
 ) -> None:
-    """Binds boards to a version of a model, or with None to its champion; `reconcile` has to follow."""
-    rows = [
-        {"device": device, "name": model, "version": version, "source": source, "changed_ms": now_ms}
-        for device in names
-    ]
+    """Binds boards to a version of a model, or with None to its champion; `reconcile` has to follow.
+
+    `shadow`: a version of the same model that scores beside it, None for none.
+    """
+    fixed = {"name": model, "version": version, "source": source, "shadow_version": shadow, "changed_ms": now_ms}
+    rows = [{"device": device, **fixed} for device in names]
     if not rows:
         return
     statement = insert(assignments, connection.dialect)
@@ -68,7 +77,7 @@ async def assign(
     await connection.execute(
         statement.on_conflict_do_update(
             index_elements=["device"],
-            set_={"name": new.name, "version": new.version, "source": new.source, "changed_ms": new.changed_ms},
+            set_={column: new[column] for column in fixed},
         ),
         rows,
     )
@@ -102,13 +111,16 @@ async def reconcile(connection: AsyncConnection, now_ms: int, only: Sequence[str
     for part in [None] if only is None else chunks(only):
         for row in await _boards(connection, part):
             wanted = _wanted(row, champions)
+            beside = (row["assigned_name"], row["assigned_shadow"]) if row["assigned_shadow"] else None
+            for key in (None if isinstance(wanted, str) else (wanted.name, wanted.version), beside):
+                if key is not None and key not in known:
+                    known[key] = await candidates(connection, *key)
             if isinstance(wanted, str):
                 change = Change(row["device"], None, wanted)
             else:
-                key = (wanted.name, wanted.version)
-                if key not in known:
-                    known[key] = await candidates(connection, *key)
-                change = _resolve(row, there, wanted, known[key], now_ms)
+                change = _resolve(row, there, wanted, known[wanted.name, wanted.version], now_ms)
+            if beside is not None:
+                change = _beside(row, change, beside[1], known[beside], now_ms)
             cause = "" if isinstance(wanted, str) else wanted.cause
             news = statements.pending(row["key_ids"] or (), told)
             if await _write(connection, row, change, cause, news, now_ms):
@@ -148,6 +160,20 @@ def _resolve(
     return Change(row["device"], choice.candidate.sha256, "")
 
 
+def _beside(row: sa.RowMapping, change: Change, version: str, candidates: list[Candidate], now_ms: int) -> Change:
+    """The change with the artifact of the board's shadow, or with why there is none."""
+    if row["hello_ms"] is None:
+        return change
+    scores = [c for c in candidates if row["shadow_sha8"] and c.sha256.startswith(row["shadow_sha8"])]
+    if scores:  # whatever heap and flash the board has left beside it
+        return replace(change, shadow_sha256=scores[0].sha256)
+    choice = choose(board_of(row), candidates, now_ms // 1000, shadow=True)
+    if choice.candidate is None:
+        why = f"shadow {version}: {wire.REASON_NAMES[choice.reason]}: {choice.detail}"
+        return replace(change, why=change.why or why)
+    return replace(change, shadow_sha256=choice.candidate.sha256)
+
+
 def board_of(row: sa.RowMapping, previous: str = "", present: Held | None = None) -> Board:
     """The capabilities in a row of `devices` that has seen a HELLO; `previous` as in Board, `present`: what it runs."""
     present = present or Held(0, 0)
@@ -174,11 +200,16 @@ async def _write(
     news: ids of key_statements the board lacks. They go into the WANT, and out of it once the board knows them.
     """
     moves = change.sha256 is not None and change.sha256 != row["desired_sha256"]
-    tells = news != (row["statement_ids"] or [])
+    tells = news != (row["statement_ids"] or []) or change.shadow_sha256 != row["desired_shadow"]
     explains = moves or change.why != (row["desired_why"] or "")
     if not explains and not tells:
         return False
-    values: dict[str, Any] = {"why": change.why, "changed_ms": now_ms, "statement_ids": news}
+    values: dict[str, Any] = {
+        "why": change.why,
+        "changed_ms": now_ms,
+        "statement_ids": news,
+        "shadow_sha256": change.shadow_sha256,
+    }
     if moves:
         values["artifact_sha256"] = change.sha256
         await connection.execute(
@@ -213,6 +244,8 @@ async def _boards(connection: AsyncConnection, only: Sequence[str] | None) -> Se
             assignments.c.name.label("assigned_name"),
             assignments.c.version.label("assigned_version"),
             assignments.c.source.label("assigned_source"),
+            assignments.c.shadow_version.label("assigned_shadow"),
+            desired.c.shadow_sha256.label("desired_shadow"),
             desired.c.artifact_sha256.label("desired_sha256"),
             desired.c.why.label("desired_why"),
             desired.c.statement_ids,

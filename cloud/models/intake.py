@@ -57,7 +57,8 @@ def check(files: Sequence[bytes], cards: Sequence[bytes], trusted: Mapping[str, 
     first = min((item.manifest for item in checked), key=lambda manifest: manifest.rung)
     targets: set[tuple[str, int, str, int]] = set()
     for item in checked:
-        for field in COMMON if item.manifest.rung == first.rung else COMMON_OF_STAND_INS:
+        fields = COMMON if item.manifest.rung == first.rung else COMMON_OF_STAND_INS
+        for field in (*fields, "artifact_class"):
             if getattr(item.manifest, field) != getattr(first, field):
                 raise BadArtifact(
                     f"the artifacts disagree on {field}", "upload the artifacts of one export together, and only those"
@@ -89,7 +90,7 @@ def check_artifact(data: bytes, trusted: Mapping[str, bytes]) -> Checked:
         )
     if not signature_holds(head.digest, head.signature, public_key):
         raise BadArtifact(wire.REASON_NAMES[wire.REASON_BAD_SIGNATURE], "get the file again from its publisher")
-    if manifest.artifact_class != artifact.CLASS_MODEL:
+    if manifest.artifact_class not in (artifact.CLASS_MODEL, artifact.CLASS_SHADOW):
         raise BadArtifact(f"it is a {manifest.artifact_class}, not a model", "publish models only")
     return Checked(data, hashlib.sha256(data).hexdigest(), key_id, manifest)
 

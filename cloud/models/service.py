@@ -224,6 +224,14 @@ async def _extend_version(connection: AsyncConnection, found: sa.RowMapping, sub
                 f"{manifest.name} {manifest.version} exists with another {field}",
                 "versions never change: export under a new version",
             )
+    there = sa.select(artifacts.c.manifest).where(
+        artifacts.c.name == manifest.name, artifacts.c.version == manifest.version
+    )
+    if (await connection.execute(there.limit(1))).scalar_one()["class"] != manifest.artifact_class:
+        raise Conflict(
+            f"{manifest.name} {manifest.version} exists and is not a {manifest.artifact_class}",
+            "a version may decide, or only score in the shadow: export under a new version",
+        )
     if submission.card and not found["card"]:
         await connection.execute(
             sa.update(models)

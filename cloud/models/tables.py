@@ -59,6 +59,7 @@ assignments = sa.Table(
     sa.Column("device", sa.String(wire.MAX_DEVICE_ID), sa.ForeignKey("devices.device"), primary_key=True),
     sa.Column("name", sa.String(64), nullable=False),
     sa.Column("version", sa.String(32)),  # NULL: whatever the champion of `name` is
+    sa.Column("shadow_version", sa.String(32)),  # of `name`, to score beside it; NULL: none
     sa.Column("source", sa.String(64), nullable=False),  # "operator" or "rollout:<id>"
     sa.Column("changed_ms", sa.BigInteger, nullable=False),
 )

@@ -62,23 +62,30 @@ class Choice:
     detail: str
 
 
-def refusal(board: Board, candidate: Candidate, now_s: int) -> int:
+def refusal(board: Board, candidate: Candidate, now_s: int, shadow: bool = False) -> int:
     """wire.REASON_OK when the board would take the artifact, else the reason it would report.
+
+    `shadow`: to score beside its present model, not to replace it.
 
     The board checks everything again; this only spares it a download that must fail.
     """
-    if _runs(board, candidate):
+    if _runs(board, candidate) and not shadow:
         return wire.REASON_OK  # neither the counter nor the space matters for what is there already
-    reason = artifact.refusal(candidate.manifest, _target_for(board, candidate), now_s)
+    reason = artifact.refusal(candidate.manifest, _target_for(board, candidate), now_s, shadow)
     if reason != wire.REASON_OK:
         return reason
     if candidate.key_id not in board.key_ids:
         return wire.REASON_UNKNOWN_KEY
     if candidate.size_bytes + _FLASH_SLACK_BYTES > board.free_flash_bytes:
         return wire.REASON_NO_SPACE
-    if board.free_heap_bytes is not None and _ram_bytes(candidate) > board.free_heap_bytes + board.held_bytes:
+    if board.free_heap_bytes is not None and _ram_bytes(candidate) > board.free_heap_bytes + _freed(board, shadow):
         return wire.REASON_NO_MEMORY
     return wire.REASON_OK
+
+
+def _freed(board: Board, shadow: bool) -> int:
+    """RAM that the present model leaves to another."""
+    return 0 if shadow else board.held_bytes
 
 
 def _ram_bytes(candidate: Candidate) -> int:
@@ -86,14 +93,14 @@ def _ram_bytes(candidate: Candidate) -> int:
     return candidate.manifest.payload_size
 
 
-def choose(board: Board, candidates: Sequence[Candidate], now_s: int) -> Choice:
+def choose(board: Board, candidates: Sequence[Candidate], now_s: int, shadow: bool = False) -> Choice:
     """The best of a version's artifacts for a board: what it runs already, else the lowest rung it can take.
 
     The version itself comes before what stands in for it; of one rung, native before blob, and then the smaller.
 
     Without a match the reason is that of the artifact which came closest.
     """
-    verdicts = [(refusal(board, candidate, now_s), candidate) for candidate in candidates]
+    verdicts = [(refusal(board, candidate, now_s, shadow), candidate) for candidate in candidates]
     fitting = [candidate for reason, candidate in verdicts if reason == wire.REASON_OK]
     if fitting:
         best = min(
@@ -110,7 +117,7 @@ def choose(board: Board, candidates: Sequence[Candidate], now_s: int) -> Choice:
     if not verdicts:
         return Choice(None, wire.REASON_WRONG_FORMAT, "the version has no artifact")
     reason, nearest = max(verdicts, key=lambda verdict: (_NEARNESS.index(verdict[0]), verdict[1].sha256))
-    return Choice(None, reason, _sentence(board, nearest, reason))
+    return Choice(None, reason, _sentence(board, nearest, reason, shadow))
 
 
 def _runs(board: Board, candidate: Candidate) -> bool:
@@ -129,7 +136,7 @@ def _target_for(board: Board, candidate: Candidate) -> artifact.Target:
     return artifact.Target(of.arch, of.abi, of.formats, of.schema_hash, of.contract, lowest)
 
 
-def _sentence(board: Board, candidate: Candidate, reason: int) -> str:
+def _sentence(board: Board, candidate: Candidate, reason: int, shadow: bool) -> str:
     target, manifest = board.target, candidate.manifest
     match reason:
         case wire.REASON_WRONG_CLASS:
@@ -153,7 +160,7 @@ def _sentence(board: Board, candidate: Candidate, reason: int) -> str:
         case wire.REASON_OLD_SEQUENCE:
             return f"the board takes nothing below sequence {target.sequence}, the artifact has {manifest.sequence}"
         case wire.REASON_NO_MEMORY:
-            free = (board.free_heap_bytes or 0) + board.held_bytes
+            free = (board.free_heap_bytes or 0) + _freed(board, shadow)
             return f"the model takes {_ram_bytes(candidate)} bytes of RAM, the board would have {free} free"
         case _:
             return f"the artifact has {candidate.size_bytes} bytes, the board {board.free_flash_bytes} free"

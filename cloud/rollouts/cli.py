@@ -33,6 +33,7 @@ def rollout() -> None:
 @click.option("--firmware", default="", help="Only boards with this version of the firmware.")
 @click.option("--devices", help="Only these boards, with commas.")
 @click.option("--ab", is_flag=True, help="Only compare: --steps is one share, and you decide after the soak.")
+@click.option("--shadow", is_flag=True, help="Only compare: on one share it scores beside the fallback, which decides.")
 @click.option("--steps", default="5,25,50,100", show_default=True, help="Percent of the boards, step by step.")
 @click.option("--min-canaries", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--period-s", type=click.FloatRange(0), default=0, help="How often boards report; 0: measured.")
@@ -48,6 +49,7 @@ def plan(
     devices: str | None,
     tags: tuple[str, ...],
     ab: bool,
+    shadow: bool,
     steps: str,
     period_s: float,
     start_now: bool,
@@ -57,6 +59,8 @@ def plan(
     **facts: Any,
 ) -> None:
     """Plan a rollout of NAME VERSION; no board is touched before `start`."""
+    if ab and shadow:
+        raise click.UsageError("--ab and --shadow: a candidate decides on its boards, or it does not")
     try:
         percents = [int(step) for step in steps.split(",")]
     except ValueError:
@@ -66,7 +70,7 @@ def plan(
         "version": version,
         "devices": [] if devices is None else devices.split(","),
         "tags": list(tags),
-        "mode": "ab" if ab else "ramp",
+        "mode": "ab" if ab else "shadow" if shadow else "ramp",
         "steps": percents,
         "period_ms": round(period_s * 1000),
         **facts,
@@ -174,6 +178,9 @@ def _picture(found: dict[str, Any]) -> Group:
     facts.add_row("why", item["reason"] or "-")
     counts = f"{item['running']} run it, {item['waiting']} are to take it, {item['failed']} failed"
     facts.add_row("boards", f"{item['boards']}: {counts}, {item['silent']} silent")
+    beside = found["shadow"]
+    if beside:
+        facts.add_row("in the shadow", _share(beside))
     facts.add_row("done by", when(item["eta_ms"]) if item["eta_ms"] else "-")
     gates = Table("gate", "finding", "p", "stops below", box=None)
     for finding in found["findings"]:
@@ -182,11 +189,21 @@ def _picture(found: dict[str, Any]) -> Group:
     steps = Table("when", "stage", "boards", "why", "by", box=None)
     for step in found["steps"][:10]:
         steps.add_row(when(step["at_ms"]), step["stage"], str(step["exposed"]), step["reason"], step["by"])
+    windows = Table("when", "board", f"{item['version']} says", "score", box=None)
+    for window in beside["latest"][:10] if beside else ():
+        windows.add_row(when(window["at_ms"]), window["device"], window["candidate_says"], f"{window['score']:.4g}")
     failed = Table("board", "failed because", box=None)
     for board in found["cohort"]:
         if board["status"] == "failed":
             failed.add_row(board["device"], board["reason"])
-    return Group(*(table for table in (facts, gates, steps, failed) if table.row_count))
+    return Group(*(table for table in (facts, gates, windows, steps, failed) if table.row_count))
+
+
+def _share(beside: dict[str, Any]) -> str:
+    """What a comparison in the shadow has counted."""
+    compared, disagreed = beside["compared"], beside["disagreed"]
+    share = f" ({100 * disagreed / compared:.2g} %)" if compared else ""
+    return f"{compared} windows compared, {disagreed} decided differently{share}, {beside['sent']} of them sent"
 
 
 def _stage(item: dict[str, Any]) -> str:

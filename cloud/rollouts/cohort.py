@@ -15,7 +15,7 @@ from cloud.models.manifests import from_json
 from cloud.models.tables import assignments
 from cloud.models.targets import choose
 from cloud.rollouts.facts import past_of
-from cloud.rollouts.plan import MAX_COHORT, Plan, canaries_of, in_bucket_order
+from cloud.rollouts.plan import MAX_COHORT, Mode, Plan, canaries_of, in_bucket_order
 from cloud.rollouts.tables import rollout_boards
 from cloud.store.tables import artifacts, device_tags, devices, health, models
 
@@ -90,7 +90,8 @@ async def _able(connection: AsyncConnection, plan: Plan, rows: Sequence[sa.RowMa
     candidates = await outbox.candidates(connection, plan.name, plan.version)
     held = await outbox.held(connection)
     boards = [(row["device"], outbox.board_of(row, present=held.get(row["model_sha8"]))) for row in rows]
-    return [device for device, board in boards if choose(board, candidates, now_ms // 1000).candidate]
+    shadow = plan.mode == Mode.SHADOW
+    return [device for device, board in boards if choose(board, candidates, now_ms // 1000, shadow).candidate]
 
 
 def _of(rollout: int) -> sa.ColumnElement[bool]:

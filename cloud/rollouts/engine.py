@@ -17,8 +17,9 @@ not by how often the controller ran.
 
 A gate that finds the candidate worse leads to ROLLING_BACK from every stage in which boards run it. Boards that sleep
 or are offline wait and do not fail; what falls silent after it took the candidate does. When the reports a stage needs
-are patience_periods overdue, it is PAUSED: without evidence nothing goes forward. An A/B comparison has no RAMP: after
-its soak it waits for the operator, whose approval leads to DONE.
+are patience_periods overdue, it is PAUSED: without evidence nothing goes forward. A comparison (A/B, or in the shadow
+of the fallback) has no RAMP: after its soak it waits for the operator, whose approval leads to DONE. In the shadow a
+board "runs the candidate" when that scores beside the fallback, which decides.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ TRANSITIONS: dict[tuple[Stage, Trigger], Stage] = {
     (Stage.SOAK, Trigger.SOAKED): Stage.RAMP,
     (Stage.RAMP, Trigger.STEP): Stage.RAMP,
     (Stage.RAMP, Trigger.COMPLETE): Stage.DONE,
-    (Stage.SOAK, Trigger.COMPLETE): Stage.DONE,  # an A/B comparison that the operator decides for the candidate
+    (Stage.SOAK, Trigger.COMPLETE): Stage.DONE,  # a comparison that the operator decides for the candidate
     **{(stage, Trigger.WORSE): Stage.ROLLING_BACK for stage in (*EXPOSING, Stage.PAUSED)},
     **{(stage, Trigger.ROLLBACK): Stage.ROLLING_BACK for stage in (*EXPOSING, Stage.PAUSED)},
     **{(stage, Trigger.ABORT): Stage.ABORTED for stage in (*EXPOSING, Stage.PAUSED, Stage.ROLLING_BACK)},
@@ -201,7 +202,7 @@ def _withdrawn(plan: Plan, state: State, boards: Sequence[BoardFacts], now_ms: i
 
 def _next_step(plan: Plan, state: State, boards: Sequence[BoardFacts], now_ms: int) -> State:
     if state.stage == Stage.SOAK:
-        if plan.mode == Mode.AB:
+        if plan.mode != Mode.RAMP:
             if not state.approved:
                 return replace(state, reason=f"compared: `approve` takes {plan.version}, `rollback` {plan.fallback}")
             return moved(state, Trigger.COMPLETE, now_ms, "the operator took it")

@@ -25,7 +25,8 @@ PAST_REPORTS = 20
 """Report periods before the rollout that make up a board's past."""
 
 _CHUNK = 400
-_ENDED_BADLY = (wire.UPDATE_REFUSED, wire.UPDATE_ROLLBACK)
+_ENDED_BADLY = (wire.UPDATE_REFUSED, wire.UPDATE_ROLLBACK, wire.UPDATE_SHADOW_ENDED)
+_OF_SHADOWS = (wire.UPDATE_SHADOW, wire.UPDATE_SHADOW_ENDED)
 
 
 class Member(Struct, frozen=True):
@@ -59,23 +60,24 @@ async def board_facts(
     started_ms: int,
     now_ms: int,
     reports_of_ms: int = 0,
+    shadow: bool = False,
 ) -> list[BoardFacts]:
     """Facts of each board of the cohort, in its order. `candidate`: the sha8 of the version's artifacts.
 
     Reports are the costly part and are only read for a look at the gates: `reports_of_ms` is the period of the plan
-    then, 0 otherwise.
+    then, 0 otherwise. `shadow`: to run the candidate is to score with it beside the model that decides.
     """
     facts: list[BoardFacts] = []
     for at in range(0, len(cohort), _CHUNK):
         part = cohort[at : at + _CHUNK]
         names = [member.device for member in part]
         there = await _devices(connection, names)
-        steps = await _last_steps(connection, names, candidate)
-        since = await _running_since(connection, names, candidate)
+        steps = await _last_steps(connection, names, candidate, shadow)
+        since = await (_beside_since if shadow else _running_since)(connection, names, candidate)
         found = await _reports(connection, names, started_ms, now_ms) if reports_of_ms else {}
         for member in part:
             row = there[member.device]
-            status, reason = _status(member, row, steps.get(member.device), candidate, started_ms)
+            status, reason = _status(member, row, steps.get(member.device), candidate, started_ms, shadow)
             begin_ms = since.get(member.device, now_ms) if status == Status.RUNNING else started_ms
             # A report counts when at least half of its period came after the change. (A simulated board's clock may
             # run faster than the cloud's, hence the plan's period.)
@@ -148,10 +150,15 @@ async def artifact_names(connection: AsyncConnection, name: str, version: str) -
 
 
 def _status(
-    member: Member, row: sa.RowMapping, step: sa.RowMapping | None, candidate: Sequence[str], started_ms: int
+    member: Member,
+    row: sa.RowMapping,
+    step: sa.RowMapping | None,
+    candidate: Sequence[str],
+    started_ms: int,
+    shadow: bool,
 ) -> tuple[Status, str]:
     """How far a board is with the candidate, and why it failed."""
-    if row["model_sha8"] in candidate:
+    if row["shadow_sha8" if shadow else "model_sha8"] in candidate:
         return Status.RUNNING, ""
     if step is None or step["received_ms"] < (member.told_ms if member.exposed and member.told_ms else started_ms):
         return (Status.WAITING if member.exposed else Status.CONTROL), ""
@@ -181,18 +188,20 @@ async def _devices(connection: AsyncConnection, names: Sequence[str]) -> dict[st
         devices.c.online,
         devices.c.last_seen_ms,
         devices.c.model_sha8,
+        devices.c.shadow_sha8,
         announced.label("next_contact_ms"),
     ).where(devices.c.device.in_(names))
     return {row["device"]: row for row in (await connection.execute(query)).mappings()}
 
 
 async def _last_steps(
-    connection: AsyncConnection, names: Sequence[str], candidate: Sequence[str]
+    connection: AsyncConnection, names: Sequence[str], candidate: Sequence[str], shadow: bool
 ) -> dict[str, sa.RowMapping]:
-    """The last UPDATE record of each board about the candidate."""
+    """The last UPDATE record of each board about the candidate, in that role."""
+    role = updates.c.state.in_(_OF_SHADOWS) if shadow else updates.c.state.not_in(_OF_SHADOWS)
     query = (
         sa.select(updates)
-        .where(updates.c.device.in_(names), updates.c.sha8.in_(candidate))
+        .where(updates.c.device.in_(names), updates.c.sha8.in_(candidate), role)
         .order_by(updates.c.device, updates.c.epoch, updates.c.seq)
     )
     return {row["device"]: row for row in (await connection.execute(query)).mappings()}
@@ -204,6 +213,16 @@ async def _running_since(connection: AsyncConnection, names: Sequence[str], cand
         sa.select(model_runs.c.device, sa.func.max(model_runs.c.since_ms))
         .where(model_runs.c.device.in_(names), model_runs.c.sha8.in_(candidate))
         .group_by(model_runs.c.device)
+    )
+    return {row[0]: row[1] for row in await connection.execute(query)}
+
+
+async def _beside_since(connection: AsyncConnection, names: Sequence[str], candidate: Sequence[str]) -> dict[str, int]:
+    """When each board last said that the candidate scores beside its model from now on."""
+    query = (
+        sa.select(updates.c.device, sa.func.max(updates.c.received_ms))
+        .where(updates.c.device.in_(names), updates.c.sha8.in_(candidate), updates.c.state == wire.UPDATE_SHADOW)
+        .group_by(updates.c.device)
     )
     return {row[0]: row[1] for row in await connection.execute(query)}
 

@@ -36,6 +36,8 @@ class Mode(StrEnum):
     """To bring the candidate to all boards, step by step."""
     AB = "ab"
     """To compare: one share of the boards runs the candidate for soak_periods, then the operator decides."""
+    SHADOW = "shadow"
+    """To compare without risk: on one share of the boards the candidate scores beside the version that decides."""
 
 
 class Tolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -127,9 +129,9 @@ def validated(plan: Plan) -> Plan:
 
 def _check_steps(plan: Plan) -> None:
     rising = all(a < b for a, b in zip(plan.steps, plan.steps[1:], strict=False))
-    if plan.mode == Mode.AB:
+    if plan.mode != Mode.RAMP:
         if len(plan.steps) != 1 or not 1 <= plan.steps[0] <= 50:
-            raise BadRequest(f"steps {list(plan.steps)} of an A/B comparison", "give one percentage from 1 to 50")
+            raise BadRequest(f"steps {list(plan.steps)} of a comparison", "give one percentage from 1 to 50")
     elif not 2 <= len(plan.steps) <= MAX_STEPS or not rising or plan.steps[0] < 1 or plan.steps[-1] != 100:
         raise BadRequest(f"steps {list(plan.steps)}", "give 2 to 10 rising percentages that end with 100")
 

@@ -10,13 +10,14 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.errors import NotFound
+from cloud.rollouts import shadow
 from cloud.rollouts.engine import ACTIVE, EXPOSING, Stage, State
 from cloud.rollouts.eta import MAX_SLEEPERS, eta_ms
 from cloud.rollouts.facts import artifact_names, board_facts, members, sleepers
 from cloud.rollouts.gates import BoardFacts, Finding, Status
-from cloud.rollouts.plan import Plan
+from cloud.rollouts.plan import Mode, Plan
 from cloud.rollouts.tables import rollout_steps, rollouts
-from cloud.rollouts.views import Cohort, Rollout, RolloutDetail, Step
+from cloud.rollouts.views import Cohort, Disagreement, Rollout, RolloutDetail, Step
 
 _MAX_STEPS = 200
 _MAX_BOARDS = 1000
@@ -34,27 +35,42 @@ async def show_rollout(connection: AsyncConnection, rollout: int, now_ms: int) -
     if row is None:
         raise NotFound(f"no rollout {rollout}", "`edgewise rollout list` shows them")
     summary, facts = await _summary(connection, row, now_ms)
-    exposed = {member.device for member in await members(connection, rollout) if member.exposed}
+    cohort = await members(connection, rollout)
+    exposed = {member.device for member in cohort if member.exposed}
+    plan, state = msgspec.convert(row["plan"], Plan), msgspec.convert(row["state"], State)
+    names = await artifact_names(connection, plan.name, plan.version)
     query = sa.select(rollout_steps).where(rollout_steps.c.rollout == rollout).order_by(rollout_steps.c.id.desc())
     steps = (await connection.execute(query.limit(_MAX_STEPS))).mappings()
     return RolloutDetail(
         summary=summary,
-        plan=msgspec.convert(row["plan"], Plan),
-        state=msgspec.convert(row["state"], State),
+        plan=plan,
+        state=state,
         findings=msgspec.convert(row["findings"], list[Finding]),
         steps=[Step(s["at_ms"], s["stage"], s["step"], s["exposed"], s["reason"], s["by"]) for s in steps],
         cohort=[
             Cohort(board.device, board.device in exposed, board.status, board.silent, board.reason)
             for board in facts[:_MAX_BOARDS]
         ],
+        shadow=await shadow.found(connection, plan, [member.device for member in cohort], names, state.started_ms),
     )
+
+
+async def list_disagreements(connection: AsyncConnection, rollout: int, limit: int) -> list[Disagreement]:
+    """Windows on which a comparison in the shadow found the models to differ, the newest first; raises NotFound."""
+    query = sa.select(rollouts.c.plan, rollouts.c.state).where(rollouts.c.id == rollout)
+    row = (await connection.execute(query)).one_or_none()
+    if row is None:
+        raise NotFound(f"no rollout {rollout}", "`edgewise rollout list` shows them")
+    plan, state = msgspec.convert(row.plan, Plan), msgspec.convert(row.state, State)
+    return await shadow.of_rollout(connection, rollout, plan, state.started_ms, limit)
 
 
 async def _summary(connection: AsyncConnection, row: sa.RowMapping, now_ms: int) -> tuple[Rollout, list[BoardFacts]]:
     plan, state = msgspec.convert(row["plan"], Plan), msgspec.convert(row["state"], State)
     cohort = await members(connection, row["id"])
     names = await artifact_names(connection, plan.name, plan.version)
-    facts = await board_facts(connection, cohort, names, state.started_ms, now_ms)
+    beside = plan.mode == Mode.SHADOW
+    facts = await board_facts(connection, cohort, names, state.started_ms, now_ms, shadow=beside)
     counts = Counter(board.status for board in facts)
     active = state.stage in ACTIVE
     summary = Rollout(

@@ -13,7 +13,7 @@ from cloud.clock import now_ms
 from cloud.rollouts import queries
 from cloud.rollouts.plan import Plan
 from cloud.rollouts.service import Rollouts
-from cloud.rollouts.views import Rollout, RolloutDetail
+from cloud.rollouts.views import Disagreement, Rollout, RolloutDetail
 
 RolloutId = Annotated[int, Parameter(ge=1, le=2**53)]
 _ADMIN: dict[str, Any] = {"guards": [admin_only], "security": [{"adminToken": []}]}
@@ -37,6 +37,15 @@ async def list_rollouts(state: AppState, limit: Annotated[int, Parameter(ge=1, l
 async def show_rollout(state: AppState, rollout: RolloutId) -> RolloutDetail:
     """Its plan, where it is and why, what the gates found last, and each board."""
     return await _shown(state, rollout)
+
+
+@get("/rollouts/{rollout:int}/disagreements", summary="Windows on which two models differ")
+async def list_disagreements(
+    state: AppState, rollout: RolloutId, limit: Annotated[int, Parameter(ge=1, le=1000)] = 100
+) -> list[Disagreement]:
+    """Of a comparison in the shadow: the windows that boards sent with their features, the newest first."""
+    async with state.engine.connect() as connection:
+        return await queries.list_disagreements(connection, rollout, limit)
 
 
 @post("/rollouts", summary="Plan a rollout", **_ADMIN)
@@ -96,5 +105,16 @@ async def _shown(state: AppState, rollout: int) -> RolloutDetail:
 router = Router(
     path="/",
     tags=["Rollouts"],
-    route_handlers=[list_rollouts, show_rollout, plan_rollout, start, pause, resume, approve, abort, roll_back],
+    route_handlers=[
+        list_rollouts,
+        show_rollout,
+        list_disagreements,
+        plan_rollout,
+        start,
+        pause,
+        resume,
+        approve,
+        abort,
+        roll_back,
+    ],
 )

@@ -21,9 +21,11 @@ from cloud.models.service import set_alias
 from cloud.rollouts import cohort as cohorts
 from cloud.rollouts.engine import ACTIVE, Decision, Stage, State, Trigger, decide, exposed_now, look_due, moved
 from cloud.rollouts.facts import Member, artifact_names, board_facts, members
-from cloud.rollouts.plan import Plan, is_open, validated
+from cloud.rollouts.plan import Mode, Plan, is_open, validated
 from cloud.rollouts.tables import rollout_boards, rollout_steps, rollouts
 from cloud.store.engine import writing
+from cloud.store.tables import artifacts
+from contract import artifact
 
 OPERATOR = "operator"
 CONTROLLER = "controller"
@@ -89,11 +91,13 @@ class Rollouts:
         await self._command(rollout, Trigger.RESUME, "resumed")
 
     async def approve(self, rollout: int) -> None:
-        """Lets a plan that asks for approval go on to the ramp."""
+        """Lets a plan that asks for approval go on to the ramp, and ends a comparison for the candidate."""
         async with self._writing.begin() as connection:
             plan, state = await _load(connection, rollout)
             if state.stage not in ACTIVE - {Stage.ROLLING_BACK}:
                 raise Conflict(f"a rollout that is {state.stage} needs no approval", "see `edgewise rollout status`")
+            if plan.mode == Mode.SHADOW:
+                await _require_decider(connection, plan)
             state = msgspec.structs.replace(state, approved=True)
             await self._apply(connection, rollout, plan, Decision(state, [], 0), "approved", OPERATOR)
 
@@ -136,6 +140,7 @@ class Rollouts:
                 state.started_ms,
                 now,
                 plan.period_ms if looks else 0,
+                plan.mode == Mode.SHADOW,
             )
             decision = decide(plan, state, facts, now)
             if decision.state != state:
@@ -183,14 +188,28 @@ async def _tell(
     source = f"{outbox.ROLLOUT_SOURCE}{rollout}"
     joining = [member.device for rank, member in enumerate(cohort) if rank < exposed and not member.exposed]
     leaving = [member.device for rank, member in enumerate(cohort) if rank >= exposed and member.exposed]
-    for names, version, now_exposed in ((joining, plan.version, True), (leaving, plan.fallback, False)):
-        await outbox.assign(connection, names, plan.name, version, source, now)
+    beside = plan.mode == Mode.SHADOW
+    for names, now_exposed in ((joining, True), (leaving, False)):
+        version = plan.version if now_exposed and not beside else plan.fallback
+        shadow = plan.version if now_exposed and beside else None
+        await outbox.assign(connection, names, plan.name, version, source, now, shadow)
         for part in outbox.chunks(names):
             rows = sa.update(rollout_boards).where(
                 rollout_boards.c.rollout == rollout, rollout_boards.c.device.in_(part)
             )
             await connection.execute(rows.values(exposed=now_exposed, told_ms=now))
     return joining + leaving
+
+
+async def _require_decider(connection: AsyncConnection, plan: Plan) -> None:
+    """Raises Conflict for a version that its publisher signed to score beside another only."""
+    query = sa.select(artifacts.c.manifest).where(artifacts.c.name == plan.name, artifacts.c.version == plan.version)
+    for manifest in (await connection.execute(query)).scalars():
+        if manifest["class"] == artifact.CLASS_SHADOW:
+            raise Conflict(
+                f"{plan.name} {plan.version} is signed to score as a shadow and never to decide",
+                "publish it as a model under a new version, and abort this comparison",
+            )
 
 
 async def _load(connection: AsyncConnection, rollout: int) -> tuple[Plan, State]:

@@ -54,6 +54,36 @@ class Cohort(Struct, frozen=True):
     """Why it failed."""
 
 
+class Disagreement(Struct, frozen=True):
+    """A window on which the candidate, scoring in the shadow, decided otherwise than the model that decides."""
+
+    device: str
+    epoch: int
+    seq: int
+    at_ms: int
+    candidate_says: str
+    """`anomaly` or `normal`; the other model said the other."""
+    score: float
+    """The candidate's."""
+    sha8: str
+    """The candidate's artifact."""
+    features: list[int]
+    """int32 (n_features,)."""
+
+
+class Shadow(Struct, frozen=True):
+    """What a comparison in the shadow has found so far."""
+
+    compared: int
+    """Windows both models scored, as the boards counted them."""
+    disagreed: int
+    """Of these, windows they decided differently."""
+    sent: int
+    """Of these, windows that boards sent with their features: at most 16 in the period of a HEALTH record."""
+    latest: list[Disagreement]
+    """The newest first, at most 20."""
+
+
 class RolloutDetail(Struct, frozen=True):
     """A rollout with its plan, its history and its boards."""
 
@@ -66,3 +96,5 @@ class RolloutDetail(Struct, frozen=True):
     """The newest first."""
     cohort: list[Cohort]
     """In the order in which they get the candidate, at most 1,000."""
+    shadow: Shadow | None = None
+    """Of a comparison in the shadow only."""

@@ -78,6 +78,7 @@ devices = sa.Table(
     sa.Column("model_name", sa.String(64)),
     sa.Column("model_version", sa.String(32)),
     sa.Column("model_sha8", sa.String(16)),
+    sa.Column("shadow_sha8", sa.String(16)),  # of the model that scores beside it, NULL: none
     sa.Column("config_version", sa.BigInteger),  # of the configuration the board has applied
     sa.Column("local_version", sa.BigInteger),  # how often it was changed on the spot
     sa.Column("reported", sa.JSON),  # {key: value} applied
@@ -216,6 +217,9 @@ health = sa.Table(
     sa.Column("energy_mj", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("line_holds", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("routes", sa.JSON),  # [windows] in the order of wire.OUTCOME_NAMES
+    sa.Column("shadow_sha8", sa.String(16)),  # of the model that scored beside the active one, NULL: none
+    sa.Column("shadow_compared", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("shadow_disagreed", sa.BigInteger, nullable=False, server_default="0"),
     _ms("received_ms"),
 )
 
@@ -321,6 +325,7 @@ desired = sa.Table(
     _count("config_version"),  # `version` as `config` last changed
     _count("local_version"),  # how often the board's was changed on the spot, as far as `config` took that in
     sa.Column("artifact_sha256", sa.String(64), sa.ForeignKey("artifacts.sha256")),  # NULL: the model stays as it is
+    sa.Column("shadow_sha256", sa.String(64), sa.ForeignKey("artifacts.sha256")),  # to score beside it, NULL: none
     sa.Column("why", sa.Text, nullable=False, server_default=""),  # e.g. why no artifact fits this board
     sa.Column("statement_ids", sa.JSON, nullable=False, server_default="[]"),  # of key_statements, for this board
     sa.Column("published_version", sa.BigInteger, nullable=False, server_default="0"),
@@ -367,6 +372,9 @@ services = sa.Table(
     sa.Column("ready", sa.Boolean, nullable=False),  # connected, subscribed, store writable
     sa.Column("counters", sa.JSON, nullable=False),  # {metric name: number} since the part started
 )
+
+# Of a row of `queries` that tells what a shadow model made of a window, and asks nothing.
+TELLING = (wire.WHY_SHADOW_ANOMALY, wire.WHY_SHADOW_NORMAL)
 
 RECORD_TABLES = {
     wire.EVENT: events,

@@ -81,6 +81,7 @@ class Pages:
         return {
             "rollout": self._part("rollout_head.html", detail=detail, bar=_rollout_strip(detail.summary)["bar"]),
             "gates": self._part("rollout_gates.html", detail=detail),
+            "shadow": self._part("rollout_shadow.html", detail=detail),
             "steps": self._part("rollout_steps.html", detail=detail),
             "cohort": self._part("rollout_cohort.html", detail=detail),
         }

@@ -142,10 +142,14 @@ class RolloutFleet:
             "scores": (0, 0, 300 - above, 0, above, 0, 0, 0),
             "next_contact_ms": PERIOD_MS,
         }
-        if self._running[name] == NEW:
+        if self.on_candidate(name):
             self.behaviour(fields)
         self._reported[name] = self.now
         self.fleet.health(name, **fields)
+
+    def on_candidate(self, name: str) -> bool:
+        """Whether `behaviour` shows in the board's reports."""
+        return self._running[name] == NEW
 
     def follow(self) -> None:
         """What the web process does after HELLOs."""

@@ -1,6 +1,7 @@
 """A rollout from the command line to the end, moved by the web process itself."""
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,7 +11,9 @@ from click.testing import CliRunner, Result
 
 from cloud.clock import now_ms
 from cloud.rollouts.cli import rollout as group
+from contract import wire
 from tests.support.rollout_fleet import NEW, OLD, PERIOD_MS, RolloutFleet
+from tests.support.shadow_fleet import SHARE, ShadowFleet
 from tests.support.web import Web
 
 BOARDS = 36
@@ -80,6 +83,48 @@ def test_a_bad_candidate_comes_back_and_the_status_says_so_to_scripts(web: Web, 
     assert told.exit_code == 2
     assert "load failed" in told.output
     assert fleet.on(NEW) == []
+
+
+def test_a_comparison_in_the_shadow_from_plan_to_champion(
+    tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]
+) -> None:
+    folder = tmp_path_factory.mktemp("fleet")
+    fleet = ShadowFleet(folder, BOARDS, reports=4, start_ms=now_ms() - 4 * PERIOD_MS)
+    with Web(fleet.fleet.settings, free_port()) as web:
+        refused = edgewise(web, "plan", "flow", NEW, "--fallback", OLD, "--ab", "--shadow")
+        assert refused.exit_code == 2
+        assert "--ab and --shadow" in refused.output
+        planned = edgewise(
+            web, "plan", "flow", NEW, "--fallback", OLD, "--shadow", "--steps", str(SHARE), "--period-s", "1",
+            "--soak-periods", "2", "--start", "--json",
+        )  # fmt: skip
+        assert planned.exit_code == 0, planned.output
+        number = json.loads(planned.output)["summary"]["id"]
+        name = next(iter(fleet.wanted_beside()))
+        deadline = time.monotonic() + 60
+        while True:
+            fleet.now = now_ms()
+            fleet.beat()
+            shown = web.get(f"/api/v1/rollouts/{number}")
+            if "approve" in shown["summary"]["reason"]:
+                break
+            assert time.monotonic() < deadline, shown["summary"]
+            time.sleep(0.5)
+        fleet.disagree(name, 0, wire.WHY_SHADOW_ANOMALY, 1.25, (1, -2))
+        told = edgewise(web, "status", str(number))
+        assert re.search(
+            r"in the shadow +\d+ windows compared, \d+ decided differently \(1 %\), 1 of them sent", told.output
+        )
+        assert re.search(rf"{name} +anomaly +1.25", told.output)
+        (window,) = web.get(f"/api/v1/rollouts/{number}/disagreements")
+        assert (window["device"], window["candidate_says"], window["features"]) == (name, "anomaly", [1, -2])
+        assert fleet.on(NEW) == []
+        assert edgewise(web, "approve", str(number)).exit_code == 0
+        live(fleet, web, number, ("done",))
+        fleet.beat()
+        assert fleet.on(NEW) == fleet.names
+        assert fleet.wanted_beside() == {}
+        assert "in the shadow" not in edgewise(web, "list").output
 
 
 def test_commands_in_the_wrong_stage_change_nothing(web: Web, fleet: RolloutFleet) -> None:

@@ -67,6 +67,9 @@ def test_insert_new_leaves_out_what_is_there_and_converts_json(store: Store):
         "energy_mj": 11,
         "line_holds": 12,
         "routes": None,
+        "shadow_sha8": None,
+        "shadow_compared": 0,
+        "shadow_disagreed": 0,
         "received_ms": NOW_MS,
     }
 

@@ -14,6 +14,7 @@ from tests.cloud.web.conftest import Watched
 from tests.support.artifacts import make, new_key
 from tests.support.fleet import Fleet
 from tests.support.rollout_fleet import PERIOD_MS, RolloutFleet
+from tests.support.shadow_fleet import ShadowFleet
 from tests.support.web import Web
 
 
@@ -143,6 +144,26 @@ def test_the_page_of_a_rollout_follows_it(
         expect(watched.page.locator("#rollout")).to_contain_text("7 of 7 boards that tried it failed: load failed")
         expect(watched.page.locator("#steps")).to_contain_text("rolling back")
         expect(watched.page.locator("#cohort tr", has_text="failed")).to_have_count(7)
+    assert [text for text in watched.complaints if "ERR_CONNECTION" not in text and "ERR_INCOMPLETE" not in text] == []
+
+
+def test_the_page_of_a_comparison_shows_what_was_decided_differently(
+    tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int], watched: Watched
+) -> None:
+    folder = tmp_path_factory.mktemp("rollout")
+    boards = ShadowFleet(folder, 36, reports=4, start_ms=now_ms() - 4 * PERIOD_MS)
+    with Web(boards.fleet.settings, free_port()) as server:
+        boards.now = now_ms()
+        number = boards.shadowed(period_ms=PERIOD_MS)
+        watched.page.goto(f"{server.url}/rollouts/{number}")
+        expect(watched.page.locator("#shadow")).to_contain_text("No window yet on which they differ.")
+        name = next(iter(boards.wanted_beside()))
+        boards.now = now_ms()
+        boards.beat()
+        boards.now = now_ms() + 1
+        boards.disagree(name, 0, wire.WHY_SHADOW_NORMAL, 1.25, (1, -2))
+        expect(watched.page.locator("#shadow")).to_contain_text("27 (1 %)")
+        expect(watched.page.locator("#shadow tr", has_text=name)).to_contain_text("normal")
     assert [text for text in watched.complaints if "ERR_CONNECTION" not in text and "ERR_INCOMPLETE" not in text] == []
 
 
