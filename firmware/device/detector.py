@@ -210,6 +210,10 @@ def self_test(detector: Detector, golden: "Iterator[tuple[array, float]]", toler
             raise DetectorError(REASON_SELFTEST_FAILED, "vector %d: %g, not %g" % (index, score, expected))
         if detector.is_anomalous(score) != detector.is_anomalous(expected):
             raise DetectorError(REASON_SELFTEST_FAILED, "vector %d: decision" % index)
+        if took_us > _MAX_SCORE_US:  # something came between, or it is slow and will be so again
+            began = time.ticks_us()
+            detector.score(features)
+            took_us = time.ticks_diff(time.ticks_us(), began)
         if took_us > _MAX_SCORE_US:
             raise DetectorError(REASON_SELFTEST_FAILED, "vector %d: %d us" % (index, took_us))
         if used > detector.spare_bytes:  # below 0 when a collection came between

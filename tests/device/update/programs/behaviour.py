@@ -27,7 +27,7 @@ from contract.wire import (
     UPDATE_ROLLBACK,
     UPDATE_TRIAL,
 )
-from device import admission
+from device import admission, detector
 from world import PROBE, ROOT, Board, Cloud, artifact, folder_of, install, pointer, sha8
 
 _BLOCKS = 64
@@ -360,6 +360,37 @@ def check_an_artifact_the_heap_has_no_room_for_is_refused():
         admission.check_flash = check_flash
     equal(board.outcomes()[-1], (UPDATE_REFUSED, REASON_LOAD_FAILED))
     equal(board.model.sha8, sha8("v1"))
+
+
+def _self_tested(stalls):
+    """How the update to v2 ends when these of the self-test's measurements take too long."""
+
+    class Stalling:
+        count = 0
+
+        @staticmethod
+        def ticks_us():
+            return 0
+
+        @staticmethod
+        def ticks_diff(_end, _start):
+            Stalling.count += 1
+            return 60000 if Stalling.count in stalls else 100
+
+    board = _board()
+    board.boot()
+    kept, detector.time = detector.time, Stalling
+    try:
+        board.session(_cloud("v2"))
+    finally:
+        detector.time = kept
+    return board.outcomes()[-1]
+
+
+def check_one_stall_in_the_self_test_is_chance_and_two_are_the_model():
+    for once in ((1,), (3,), (1, 3)):
+        equal(_self_tested(once), (UPDATE_TRIAL, 0))
+    equal(_self_tested((2, 3)), (UPDATE_REFUSED, REASON_SELFTEST_FAILED))
 
 
 def check_a_boot_that_dies_in_the_self_test_is_not_repeated_for_ever():

@@ -13,6 +13,7 @@ import sys
 from ram_block import ALL, HALF, NONE, RamBlock, apply, formatted
 
 from contract.wire import UPDATE_COMMIT, UPDATE_REFUSED, UPDATE_ROLLBACK
+from device import detector
 from world import PROBE, Board, Cloud, install, pointer, sha8
 
 _BLOCKS = 32
@@ -22,6 +23,13 @@ _OFFSETS = {"v1": 10, "v2": 20, "crash": 30, "broken": 40, "patched": 25, "anoth
 _SCORES = {sha8(name): sum(PROBE) + offset for name, offset in _OFFSETS.items()}
 _CRASH = sha8("crash")
 _BROKEN = sha8("broken")
+
+
+class StillTime:
+    """The `time` of the self-test: how busy this machine is must not decide whether a model is too slow."""
+
+    ticks_us = staticmethod(lambda: 0)
+    ticks_diff = staticmethod(lambda _end, _start: 0)
 
 
 class Life(Board):
@@ -220,6 +228,7 @@ def storm(scenario, lives):
 
 
 def main():
+    detector.time = StillTime
     scenario = Scenario(sys.argv[2])
     if len(sys.argv) > 3:
         random.seed(int(sys.argv[3]))
