@@ -78,6 +78,8 @@ def _settings(_context: click.Context, _parameter: click.Parameter, pairs: tuple
     show_default=True,
     help="Of features and tables: int16 halves the tables, and says how many decisions that changed.",
 )
+@click.option("--warm-from", type=click.Path(path_type=Path), help="Folder of a forest whose trees to keep.")
+@click.option("--replace-share", type=_SHARE, default=0.1, show_default=True, help="Of its trees, the oldest.")
 @click.option("--json", "as_json", is_flag=True, help="Print the model card.")
 def train(
     source: str,
@@ -90,6 +92,8 @@ def train(
     tokens: str,
     train_part: float | None,
     held_out_part: float | None,
+    warm_from: Path | None,
+    replace_share: float,
     as_json: bool,
     **plan: Any,
 ) -> None:
@@ -109,7 +113,9 @@ def train(
         if schema is None:
             own = preset.schema if preset and not columns else None
             schema = own or windows.schema_for(series, window, tuple(tokens.split(",")))
-        trained = training.train(series, training.Plan(name=name or _plain(series.name), schema=schema, **plan))
+        start = training.Warm(models.load(warm_from), replace_share) if warm_from else None
+        of = training.Plan(name=name or _plain(series.name), schema=schema, **plan)
+        trained = training.train(series, of, start=start)
         models.save(trained, folder)
     if as_json:
         click.echo(trained.card_bytes().decode(), nl=False)
@@ -127,6 +133,8 @@ def train(
         click.echo("  test          F1 {f1:.2f}, precision {precision:.2f}, recall {recall:.2f}".format(**card["test"]))
     else:
         click.echo(f"  test          {card['test']['alarms']} alarms in {card['test']['windows']} windows, no labels")
+    if "warm" in card:
+        click.echo(f"  trees         {card['warm']['kept']} kept, {card['warm']['replaced']} new")
     _echo_quantisation(card)
     for remark in card["remarks"]:
         click.echo(f"  remark        {remark}")
@@ -161,6 +169,7 @@ def _plain(name: str) -> str:
 @click.option("--arch", help="x64, rv32imc, armv7emsp or xtensawin; by default that of --board, else x64.")
 @click.option("--board", help="Refuse a model too heavy for it: esp32, esp32-s3, esp32-c3, esp32-c6 or nrf52840.")
 @click.option("--budget-bytes", type=click.IntRange(1), help="Refuse a larger model; overrides the board's own limit.")
+@click.option("--base", type=click.Path(path_type=Path), help="An earlier table, .ewa: trees in both keep their bytes.")
 @click.option("--version", required=True, help="MAJOR.MINOR.PATCH")
 @click.option("--sequence", type=int, help="Anti-rollback counter; by default it follows from the version.")
 @click.option("--key", required=True, help="Name of a publisher key, or its .pem file.")
@@ -175,6 +184,7 @@ def export(
     arch: str | None,
     board: str | None,
     budget_bytes: int | None,
+    base: Path | None,
     version: str,
     sequence: int | None,
     key: str,
@@ -197,6 +207,8 @@ def export(
         target = budget.by_name(board) if board else None
         if form == "blob" and arch:
             raise ModelError("unsupported", "a table blob is for any architecture: leave out --arch")
+        if form != "blob" and base:
+            raise ModelError("unsupported", "machine code resembles no base: add --target blob, or leave out --base")
         arch = container.ANY_ARCH if form == "blob" else arch or (target.arch if target else "x64")
         release = package.Release(
             version,
@@ -208,7 +220,7 @@ def export(
         trained = models.load(folder)
         signer = _key(key, key_folder)
         if form == "blob":
-            done = package.export_table(trained, release, signer)
+            done = package.export_table(trained, release, signer, _table_of(base) if base else None)
         else:
             done = package.export_native(trained, arch, release, signer)
         limit = budget_bytes or (target.payload_bytes if target else None)
@@ -228,6 +240,19 @@ def export(
         f"scores by at most {outcome.largest_difference:.2g}"
     )
     _echo_quantisation(trained.card)
+
+
+def _table_of(file: Path) -> bytes:
+    """The table in an artifact on disk; raises ModelError(bad-model)."""
+    from contract import artifact as container
+
+    try:
+        _head, manifest, _golden, payload = container.split(file.read_bytes())
+    except (OSError, container.ArtifactError) as error:
+        raise ModelError("bad-model", f"{file} is no artifact: {error}. Name the .ewa of an earlier export") from None
+    if manifest.format != container.FORMAT_BLOB:
+        raise ModelError("bad-model", f"{file} holds machine code: name the .ewa of an earlier --target blob")
+    return payload
 
 
 def _key(name: str, folder: Path | None) -> keys.PublisherKey:

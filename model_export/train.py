@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from model_export import detectors, threshold
 from model_export.data import Series
-from model_export.detectors import scaling
+from model_export.detectors import scaling, warm
 from model_export.detectors.base import Detector
 from model_export.detectors.numbers import FLOAT32, INT16, as_int16, shifts_for
 from model_export.errors import ModelError
@@ -43,6 +43,14 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class Warm:
+    """The forest to go on from, and which share of its trees, the oldest, is fitted anew."""
+
+    model: Model
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
     """Row selections of Windows.features, bool (n,): only clean windows in held_out, and in train unless kept."""
 
@@ -51,12 +59,16 @@ class Parts:
     test: npt.NDArray[np.bool_]
 
 
-def train(series: Series, plan: Plan, windows: Windows | None = None) -> Model:
+def train(series: Series, plan: Plan, windows: Windows | None = None, start: Warm | None = None) -> Model:
     """A fitted model with its card; deterministic. Raises ModelError.
 
-    windows: those of `series` by the plan's schema, where they are at hand already.
+    windows: those of `series` by the plan's schema, where they are at hand already. start: keep most trees of a forest.
     """
     detector = detectors.by_name(plan.detector)
+    if start is not None:
+        _check_start(start, plan)
+        of_start = {**start.model.card["settings"], "n_estimators": warm.trees_of(start.model.estimator)}
+        plan = replace(plan, settings=of_start | {**plan.settings, "n_estimators": of_start["n_estimators"]})
     features = parse_schema(plan.schema)
     windows = compute(series, features) if windows is None else windows
     parts = divide(windows, len(series.values), features.window, plan, keep_anomalies=detector.supervised)
@@ -67,7 +79,11 @@ def train(series: Series, plan: Plan, windows: Windows | None = None) -> Model:
     labels = windows.anomalous[parts.train] if detector.supervised and windows.anomalous is not None else None
     shifts = shifts_for(fitted) if plan.dtype == INT16 else []
     seen = as_int16(windows.features, shifts) if shifts else windows.features
-    estimator, remarks = _fit(detector, seen[parts.train], labels, plan)
+    if start is None:
+        estimator, remarks = _fit(detector, seen[parts.train], labels, plan)
+    else:
+        estimator, remarks = _fit(detector, seen[parts.train], labels, _of_new_trees(start, plan))
+        estimator = warm.renewed(start.model.estimator, estimator)
     scores = reference_scores(estimator, seen)
     if scores.min() == scores.max():
         raise ModelError(
@@ -108,10 +124,50 @@ def train(series: Series, plan: Plan, windows: Windows | None = None) -> Model:
         "versions": {name: version(name) for name in ("scikit-learn", "numpy", "emlearn")}
         | {"python": platform.python_version()},
     }
+    if start is not None:
+        trees = len(estimator.estimators_)
+        card["warm"] = {
+            "from": start.model.card["dataset"]["sha256"],
+            "replaced": _replaced(start),
+            "kept": trees - _replaced(start),
+            "generation": _generation(start),
+        }
     if shifts:
         card["shifts"] = shifts
         card["quantisation"] = _quantisation(series, plan, windows, scores > chosen.value, shifts)
     return Model(estimator, fitted, held_out, card)
+
+
+def _check_start(start: Warm, plan: Plan) -> None:
+    card = start.model.card
+    for what, old, new in (
+        ("detector", card["detector"], plan.detector),
+        ("schema", card["schema"], plan.schema),
+        ("dtype", start.model.dtype, FLOAT32),
+        ("dtype", FLOAT32, plan.dtype),
+    ):
+        if old != new:
+            raise ModelError(
+                "unsupported", f"the model to go on from has {what} {old}, this one {new}: their trees do not fit"
+            )
+    if warm.trees_of(start.model.estimator) <= _replaced(start):
+        raise ModelError("unsupported", f"--replace-share {start.share:g} leaves no tree: train without --warm-from")
+
+
+def _replaced(start: Warm) -> int:
+    return max(1, round(start.share * warm.trees_of(start.model.estimator)))
+
+
+def _generation(start: Warm) -> int:
+    """How often trees were replaced since the forest was fitted as a whole."""
+    return start.model.card.get("warm", {}).get("generation", 0) + 1
+
+
+def _of_new_trees(start: Warm, plan: Plan) -> Plan:
+    """The plan of the trees that are new. Another seed in each generation: the same would fit the same trees again."""
+    return replace(
+        plan, settings={**plan.settings, "n_estimators": _replaced(start)}, seed=plan.seed + _generation(start)
+    )
 
 
 def _quantisation(
