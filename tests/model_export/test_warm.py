@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from cloud.models import patching
-from model_export import data, keys
+from model_export import convert, data, keys
 from model_export import model as models
 from model_export.cli import model
 from model_export.errors import ModelError
@@ -87,19 +87,27 @@ def test_the_patch_of_a_renewed_forest_is_small(tmp_path: Path):
         assert outcome.exit_code == 0, outcome.output
         return outcome.output
 
-    keys.create(tmp_path, "own")
     of = ("train", "--data", "water-flow", "--detector", "isolation-forest")
     run(*of, "--out", tmp_path / "one")
     told = run(*of, "--train-part", 0.45, "--warm-from", tmp_path / "one", "--out", tmp_path / "two")
     assert "45 kept, 5 new" in told
-    key = ("--target", "blob", "--key", tmp_path / "own.pem")
-    run("export", tmp_path / "one", "--version", "1.0.0", *key, "--out", tmp_path / "one.ewa")
-    base = ("--base", tmp_path / "one.ewa")
-    run("export", tmp_path / "two", "--version", "2.0.0", *key, *base, "--out", tmp_path / "two.ewa")
-    before, after = ((tmp_path / name).read_bytes() for name in ("one.ewa", "two.ewa"))
-    patch = patching.make(before, after)
-    assert patch is not None
-    print(f"{len(patch.data)} bytes of {len(after)}")
-    assert patch.method == "forest"
-    assert len(patch.data) < 0.1 * len(after)
     assert data.PRESETS["water-flow"].train_part != 0.45, "the new trees saw other windows"
+    before = convert.table(models.load(tmp_path / "one"))
+    after = convert.table(models.load(tmp_path / "two"), before)
+    patch = patching.forest(before, after)
+    assert patch is not None
+    print(f"{len(patch)} bytes of {len(after)}")
+    assert len(patch) < 0.08 * len(after)
+
+
+def test_a_base_that_is_no_table_is_refused(tmp_path: Path):
+    keys.create(tmp_path, "own")
+    models.save(train(make_series(), PLAN), tmp_path / "m")
+    (tmp_path / "old.ewa").write_bytes(b"EWA1 and nothing of use")
+    command = ["export", str(tmp_path / "m"), "--version", "1.0.0", "--key", str(tmp_path / "own.pem")]
+    command += ["--base", str(tmp_path / "old.ewa"), "--out", str(tmp_path / "new.ewa")]
+    for form, message in (("blob", "is no artifact"), ("native", "machine code resembles no base")):
+        outcome = CliRunner().invoke(model, [*command, "--target", form])
+        assert outcome.exit_code != 0
+        assert message in outcome.output
+    assert not (tmp_path / "new.ewa").exists()

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from cloud.clock import now_ms
 from tests.conftest import Spawn
-from tests.tools.test_docs import IN_ORDER, commands
+from tests.support.rollout_fleet import PERIOD_MS, RolloutFleet
+from tests.tools.test_docs import IN_ORDER, WITH_A_FLEET, commands
 from tools.firmware import ROOT, program
 
 COMMAND_DEADLINE_S = 90
@@ -18,8 +20,20 @@ START_DEADLINE_S = 30
 @pytest.mark.usefixtures("scenario_program_built")
 @pytest.mark.parametrize("page", IN_ORDER)
 def test_guide_runs_from_first_to_last_command(page: str, tmp_path: Path, spawn: Spawn, native_toolchain: Path):
-    environ = os.environ | {"XDG_DATA_HOME": str(tmp_path / "keys")}
     (tmp_path / "build").mkdir()
+    run_commands(page, tmp_path, spawn)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("page", WITH_A_FLEET)
+def test_guide_runs_on_a_fleet_from_first_to_last_command(page: str, tmp_path: Path, spawn: Spawn):
+    RolloutFleet(tmp_path / "build" / "site", 60, start_ms=now_ms() - 7 * PERIOD_MS)
+    run_commands(page, tmp_path, spawn)
+
+
+def run_commands(page: str, tmp_path: Path, spawn: Spawn) -> None:
+    """Each command of a page in turn, in a folder of its own; every one has to end well."""
+    environ = os.environ | {"XDG_DATA_HOME": str(tmp_path / "keys")}
     for command in commands(ROOT / page):
         words = shlex.split(command)
         into = None

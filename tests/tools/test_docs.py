@@ -23,7 +23,8 @@ NOT_RUN = {
     'edgewise evaluate --data "$EDGEWISE_DATA" --sensitivity': "takes a minute; test_evaluate.py runs its parts",
 }
 # Guides whose commands need those before them: tests/system/test_guides.py runs each from first to last.
-IN_ORDER = ("docs/firmware-in-ci.md", "docs/publish.md", "docs/simulate.md")
+IN_ORDER = ("docs/firmware-in-ci.md", "docs/keys.md", "docs/publish.md", "docs/simulate.md", "docs/updates.md")
+WITH_A_FLEET = ("docs/rollouts.md",)  # the same, on boards that are there already
 
 
 def page_id(path: Path) -> str:
@@ -36,7 +37,9 @@ def commands(page: Path) -> list[str]:
     return [line[2:].strip() for block in blocks for line in block.splitlines() if line.startswith("$ ")]
 
 
-SHOWN = sorted({command for page in PAGES if page_id(page) not in IN_ORDER for command in commands(page)})
+SHOWN = sorted(
+    {command for page in PAGES if page_id(page) not in (*IN_ORDER, *WITH_A_FLEET) for command in commands(page)}
+)
 
 
 @pytest.mark.parametrize("command", [command for command in SHOWN if command not in NOT_RUN])

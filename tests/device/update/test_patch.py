@@ -1,7 +1,10 @@
 """Patches make the very bytes of the target under MicroPython, in 2 kB, and what is damaged makes no harm."""
 
 import dataclasses
+import json
+import os
 import random
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ from tests.device.update.conftest import RunProgram
 
 # Of a heap whose words and objects are twice as wide as a board's; the 1.5 kB of contexts, buffers and a tree are not.
 RAM_BYTES = 2688
+CHIP_RAM_BYTES = 2048
 _RNG = np.random.default_rng(4)
 
 
@@ -107,6 +111,25 @@ def test_patches_are_applied_in_two_kilobytes_of_a_board(
         assert live <= RAM_BYTES, name
     assert cases["a tenth of the trees"].made.method == "forest"
     assert cases["native"].made.method == "sequence"
+
+
+def test_patches_are_applied_in_two_kilobytes_of_a_chip(
+    chip_port: Path, programs: dict[str, str], cases: dict[str, Case], tmp_path: Path
+):
+    folder = programs["MICROPYPATH"].split(os.pathsep)[1]
+    environment = programs | {"MICROPYPATH": os.pathsep.join((".frozen", folder))}
+
+    def run_program(name: str, *arguments: object, heap: str = "1M") -> list[Any]:
+        command = [str(chip_port), "-X", f"heapsize={heap}", "-m", name, *map(str, arguments)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    done = _run(run_program, tmp_path, {name: (c.base, c.made.data, c.target) for name, c in cases.items()})
+    for name, (same, error, live) in done.items():
+        print(f"{name}: {live} bytes of a heap with 32-bit words")
+        assert (same, error) == (True, ""), name
+        assert live <= CHIP_RAM_BYTES, name
 
 
 def test_a_damaged_patch_ends_in_an_error_or_in_other_bytes(
