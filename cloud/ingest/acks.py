@@ -33,12 +33,10 @@ class Acks:
         self._devices: OrderedDict[str, OrderedDict[int, NextSeqs]] = OrderedDict()
         self._heard: dict[str, tuple[int, int]] = {}  # (epoch, t_ms) of the latest HELLO
 
-    async def note(
-        self, changed: Mapping[str, Iterable[Account]], hellos: Mapping[str, wire_types.Hello] | None = None
-    ) -> None:
+    async def note(self, changed: Mapping[str, Iterable[Account]], hellos: Mapping[str, wire_types.Hello]) -> None:
         """Takes over the accounts of a committed batch by device, and the latest HELLO of each that said one."""
         await self._load(changed)
-        for device, hello in (hellos or {}).items():
+        for device, hello in hellos.items():
             self._heard[device] = max(self._heard.get(device, (0, 0)), (hello.epoch, hello.t_ms))
         for device, accounts in changed.items():
             known = self._devices[device]

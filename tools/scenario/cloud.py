@@ -116,7 +116,7 @@ class Cloud:
         items, _fetches = sort_deliveries([Delivery(topic, payload, 0, 1, False) for topic, payload in messages])
         outcome = await self._writer.write(items, now_ms)
         self.counts.update(outcome.counts)
-        await self._acks.note(outcome.acks)
+        await self._acks.note(outcome.acks, outcome.hellos)
         said: list[Said] = []
         for device in outcome.acks:
             flags = wire.ACK_NEED_KEY if device in outcome.need_key else 0
