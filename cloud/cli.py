@@ -296,9 +296,14 @@ def _detail_tables(detail: dict[str, Any]) -> Iterator[Table]:
         "configuration": f"desired {config['desired']}, reported {config['reported']}",
         "frames set aside": str(board["set_aside"]),
     }
+    stability = detail["stability"]
+    if stability:
+        lines["beside training"] = f"scores {stability['word']}, stability index {stability['index']:.2f}"
     for name, text in lines.items():
         facts.add_row(name, text)
     yield facts
+    if stability:
+        yield _rows("beside training", stability["features"], ("name", "word", "index", "windows", "counts"))
     if detail["updates"]:
         yield _rows("updates", detail["updates"], ("at_ms", "name", "version", "state", "reason", "detail"))
     if detail["questions"]:

@@ -64,6 +64,21 @@ class Radio(msgspec.Struct, array_like=True, frozen=True):
     failures: U32
 
 
+class Profile(msgspec.Struct, array_like=True, frozen=True):
+    """Where windows fell in a model's own quantile bins; a count of 255 ends the counting of its score or
+    feature.
+    """
+
+    model: Digest8
+    scores: Annotated[tuple[U8, ...], Meta(min_length=0, max_length=16)]
+    first: U8
+    features: Annotated[bytes, Meta(min_length=0, max_length=128)]
+
+    def __post_init__(self) -> None:
+        if len(self.features) % 4:
+            raise ValueError("features is not a multiple of 4 bytes")
+
+
 class Offer(msgspec.Struct, array_like=True, frozen=True):
     """The model a board shall run."""
 
@@ -187,6 +202,7 @@ class Health(msgspec.Struct, array_like=True, frozen=True, tag=5):
     shadow: Digest8 | None = None
     shadow_compared: U32 = 0
     shadow_disagreed: U32 = 0
+    profile: Profile | None = None
 
 
 class Update(msgspec.Struct, array_like=True, frozen=True, tag=6):

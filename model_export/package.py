@@ -10,7 +10,7 @@ import numpy as np
 
 from contract import artifact as container
 from contract import wire
-from model_export import adversarial, convert, parity, qemu
+from model_export import adversarial, convert, parity, profile, qemu
 from model_export.artifact import golden_bytes, pack
 from model_export.compile import COMPILERS, MPY_ABI, check_tools, native_module
 from model_export.errors import ModelError
@@ -132,6 +132,7 @@ def _signed(model: Model, release: Release, key: PublisherKey, outcome: parity.P
         "threshold": model.threshold,
         "tolerance": float(np.float32(tolerance)),
         "version": release.version,
+        **profile.fields_of(model),
     }
     try:
         packed = pack(manifest, golden_bytes(golden), payload.data, key)

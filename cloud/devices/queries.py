@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from cloud.devices import views
+from cloud.devices import stability, views
 from cloud.devices.presence import Presence, expected_contact_ms, presence
 from cloud.errors import NotFound
 from cloud.inference.tables import answers
@@ -89,6 +89,7 @@ async def show_device(connection: AsyncConnection, device: str, now_ms: int) -> 
         channels=[
             f"{channel.name} ({channel.unit})" for channel in await channels_of(connection, row["schema_hash"], 0)
         ],
+        stability=await stability.of_device(connection, device),
     )
 
 

@@ -127,6 +127,36 @@ class Health(Struct, frozen=True):
     """What became of the windows of the period, zeros left out."""
 
 
+class FeatureStability(Struct, frozen=True):
+    """How one feature's windows lie in the quarters of its values in training."""
+
+    name: str
+    windows: int
+    index: float
+    """Population stability index."""
+    word: str
+    """`stable`, `look`, `changed`, or `few windows`."""
+    counts: list[int]
+
+
+class Stability(Struct, frozen=True):
+    """Whether a board sees what its model was trained on, by the last HEALTH records that count in its bins."""
+
+    model_sha8: str
+    name: str
+    version: str
+    records: int
+    windows: int
+    index: float
+    """Population stability index of the scores."""
+    word: str
+    """`stable`, `look`, `changed`, or `few windows`."""
+    scores: list[int]
+    """Windows by eighths of the scores in training."""
+    features: list[FeatureStability]
+    """Those counted so far, the strangest first."""
+
+
 class Conflict(Struct, frozen=True):
     """A setting that the cloud and the board had changed both."""
 
@@ -189,6 +219,8 @@ class DeviceDetail(Struct, frozen=True):
     """`name (unit)` per channel, empty when no registered model tells them."""
     questions: list[Question]
     """The last 50, newest first."""
+    stability: Stability | None
+    """None: the board has not counted in its model's bins yet, or the model has none."""
 
 
 class Event(Struct, frozen=True):

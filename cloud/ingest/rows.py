@@ -114,7 +114,15 @@ def _health(health: w.Health) -> Row:
         "shadow_sha8": None if health.shadow is None else health.shadow.hex(),
         "shadow_compared": health.shadow_compared,
         "shadow_disagreed": health.shadow_disagreed,
+        "profile": _profile(health.profile),
     }
+
+
+def _profile(profile: w.Profile | None) -> list[Any] | None:
+    """The columns of a profile in the order of the wire, the model as hex and bytes as numbers."""
+    if profile is None:
+        return None
+    return [profile.model.hex(), list(profile.scores), profile.first, list(profile.features)]
 
 
 def _update(update: w.Update) -> Row:

@@ -4,7 +4,7 @@ from typing import Any
 
 from contract import artifact
 
-_BYTES_FIELDS = ("card_sha256", "golden_sha256", "payload_sha256", "schema_hash")
+_BYTES_FIELDS = ("card_sha256", "golden_sha256", "payload_sha256", "schema_hash", "bins", "shares")
 _FIELDS = (
     *(field[0] for field in artifact.FIELDS if field[0] != "class"),
     *(field[0] for field in artifact.OPTIONAL),
@@ -16,7 +16,8 @@ def to_json(manifest: artifact.Manifest) -> dict[str, Any]:
     fields: dict[str, Any] = {"class": manifest.artifact_class}
     for key in _FIELDS:
         value = getattr(manifest, key)
-        fields[key] = value.hex() if isinstance(value, bytes) else value
+        if value != b"":  # no profile
+            fields[key] = value.hex() if isinstance(value, bytes) else value
     return fields
 
 

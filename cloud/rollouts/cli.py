@@ -196,7 +196,12 @@ def _picture(found: dict[str, Any]) -> Group:
     for board in found["cohort"]:
         if board["status"] == "failed":
             failed.add_row(board["device"], board["reason"])
-    return Group(*(table for table in (facts, gates, windows, steps, failed) if table.row_count))
+    drift = Table("model", "beside its training", "index", "windows", box=None)
+    for model in found["stability"]:
+        drift.add_row(
+            f"{model['name']} {model['version']}", model["word"], f"{model['index']:.2f}", str(model["windows"])
+        )
+    return Group(*(table for table in (facts, gates, windows, drift, steps, failed) if table.row_count))
 
 
 def _share(beside: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from cloud.devices import stability
 from cloud.errors import NotFound
 from cloud.rollouts import shadow
 from cloud.rollouts.engine import ACTIVE, EXPOSING, Stage, State
@@ -52,6 +53,7 @@ async def show_rollout(connection: AsyncConnection, rollout: int, now_ms: int) -
             for board in facts[:_MAX_BOARDS]
         ],
         shadow=await shadow.found(connection, plan, [member.device for member in cohort], names, state.started_ms),
+        stability=await stability.of_boards(connection, [board.device for board in facts], summary.created_ms),
     )
 
 

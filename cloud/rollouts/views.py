@@ -2,6 +2,7 @@
 
 from msgspec import Struct
 
+from cloud.devices.views import Stability
 from cloud.rollouts.engine import State
 from cloud.rollouts.gates import Finding
 from cloud.rollouts.plan import Plan
@@ -96,5 +97,7 @@ class RolloutDetail(Struct, frozen=True):
     """The newest first."""
     cohort: list[Cohort]
     """In the order in which they get the candidate, at most 1,000."""
+    stability: list[Stability]
+    """Per model the cohort ran since the start, whether its boards see what it was trained on. It stops nothing."""
     shadow: Shadow | None = None
     """Of a comparison in the shadow only."""

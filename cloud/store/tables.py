@@ -220,6 +220,7 @@ health = sa.Table(
     sa.Column("shadow_sha8", sa.String(16)),  # of the model that scored beside the active one, NULL: none
     sa.Column("shadow_compared", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("shadow_disagreed", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("profile", sa.JSON(none_as_null=True)),  # [model sha8, [scores], first, [features]], see wire Profile
     _ms("received_ms"),
 )
 

@@ -17,7 +17,7 @@ its range, so no one but the publisher can make a second file of the same conten
 import struct
 from hashlib import sha256
 
-from contract import msgpack, wire
+from contract import msgpack, profile, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ _TEXT = 0
 _UINT = 1
 _BYTES = 2
 _REAL = 3
+SIZED = (_TEXT, _BYTES)  # their limits are lengths
 
 # key, kind, lowest, highest
 FIELDS = (
@@ -88,7 +89,10 @@ ROLLBACK_FLOOR = ("rollback_floor", _UINT, 0, wire.MAX_U32)
 # share of decisions in which it differs from the version itself (rung 0), as the publisher measured it. Optional.
 RUNG = ("rung", _UINT, 0, 9)
 DISAGREEMENT = ("disagreement", _REAL, 0, 0)
-OPTIONAL = (ROLLBACK_FLOOR, RUNG, DISAGREEMENT)
+# The model's quantile bins and what they held in training, see contract/profile.py. Optional, but never one alone.
+BINS = ("bins", _BYTES, profile.SCORE_BYTES, profile.SCORE_BYTES + profile.FEATURE_BYTES * wire.MAX_FEATURES)
+SHARES = ("shares", _BYTES, profile.SCORE_BINS, profile.SCORE_BINS + profile.FEATURE_BINS * wire.MAX_FEATURES)
+OPTIONAL = (ROLLBACK_FLOOR, RUNG, DISAGREEMENT, BINS, SHARES)
 
 
 class ArtifactError(Exception):
@@ -198,10 +202,15 @@ class Manifest:
         self.rollback_floor: int = fields.get("rollback_floor", 0)
         self.rung: int = fields.get("rung", 0)
         self.disagreement: float = fields.get("disagreement", 0.0)
+        self.bins: bytes = fields.get("bins", b"")
+        self.shares: bytes = fields.get("shares", b"")
         if self.margin < 0 or self.tolerance < 0:
             raise ArtifactError(wire.REASON_BAD_FORMAT, "margin or tolerance below 0")
         if not 0 <= self.disagreement <= 1 or (self.disagreement and not self.rung):
             raise ArtifactError(wire.REASON_BAD_FORMAT, "disagreement")
+        unsound = profile.why_unsound(self.bins, self.shares, self.n_features)
+        if unsound:
+            raise ArtifactError(wire.REASON_BAD_FORMAT, unsound)
         if not valid_version(self.version):
             raise ArtifactError(wire.REASON_BAD_FORMAT, "version")
         if self.rollback_floor > self.sequence:

@@ -155,9 +155,13 @@ def health(
     shadow: "Buffer | None",
     shadow_compared: int,
     shadow_disagreed: int,
+    profile: "tuple[Buffer, Sequence[int], int, Buffer] | None",
 ) -> memoryview:
-    """HEALTH: counters over a period. `energy_uj`, `radio` and `drops` have 4, 5 and 5 entries."""
-    packer = _begin(buf, wire.HEALTH, 25)
+    """HEALTH: counters over a period. `energy_uj`, `radio` and `drops` have 4, 5 and 5 entries.
+
+    profile: (sha8 of the model, its scores by bin, first feature, counts of features by bin), None for none.
+    """
+    packer = _begin(buf, wire.HEALTH, 26)
     _put_ints(packer, (epoch, seq, t_ms, period_ms, wakes, battery_mv, rssi, free_heap, free_flash, awake_ms))
     for counters in (energy_uj, radio, drops):
         _put_int_array(packer, counters)
@@ -168,6 +172,15 @@ def health(
     _put_ints(packer, (sending_uj, energy_mj, line_holds))
     packer.put(shadow)
     _put_ints(packer, (shadow_compared, shadow_disagreed))
+    if profile is None:
+        packer.put_nil()
+    else:
+        model, counts, first, features = profile
+        packer.put_array(4)
+        packer.put_bin(model)
+        _put_int_array(packer, counts)
+        packer.put_int(first)
+        packer.put_bin(features)
     return packer.view()
 
 

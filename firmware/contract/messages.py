@@ -161,6 +161,17 @@ OFFER = Record(
     "the model a board shall run",
 )
 
+PROFILE = Record(
+    "Profile",
+    (
+        Field("model", DIGEST8, "artifact whose bins they are"),
+        Field("scores", Items(U8, 0, 16), "windows by octile of the scores in training"),
+        Field("first", U8, "the first of the features counted in this period"),
+        Field("features", Bytes(0, 128, 4), "windows by quartile, four bytes a feature"),
+    ),
+    "where windows fell in a model's own quantile bins; a count of 255 ends the counting of its score or feature",
+)
+
 ENERGY = Record(
     "Energy",
     (
@@ -314,6 +325,7 @@ UPLINK = (
             Field("shadow", DIGEST8, "model that scored beside the active one", default=None, nullable=True),
             Field("shadow_compared", U32, "windows both scored", default=0),
             Field("shadow_disagreed", U32, "of these, windows they decided differently", default=0),
+            Field("profile", PROFILE, "windows in the bins of the model that scored them", default=None, nullable=True),
         ),
     ),
     Message(

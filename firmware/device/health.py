@@ -71,6 +71,8 @@ class Health:
 
         dropped: records given up, by stream. shadow: sha8 of the model that scores beside the active one, or None.
         """
+        from device import profile  # a wake that installs a model needs the room
+
         state = self._state
         now_ms = self._board.now_ms()
         state.energy_mj = min(state.energy_mj + (sum(state.energy_uj) + 500) // 1000, MAX_U32)
@@ -97,6 +99,7 @@ class Health:
             shadow,
             state.shadow[1],
             state.shadow[2],
+            profile.report(state),
         )
         state.line_holds = 0
         state.shadow[1:] = (0, 0, 0)

@@ -71,6 +71,8 @@ from device.update_record import Offer, UpdateRecord
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import BinaryIO
+
     from contract.artifact import Manifest
     from device.files import Files
     from device.trust import Policy
@@ -152,6 +154,10 @@ class Updater:
         """Let go of the active model's code until the next boot."""
         if self._slots.active != slots.NONE:
             detector.unload(self._slots, self._slots.active)
+
+    def open_head(self) -> "BinaryIO":
+        """The file of the active model, not SAFE, whose manifest tells its bins; raises OSError."""
+        return self._fs.open(self._slots.head_path(self._slots.active), "rb")
 
     def previous(self) -> detector.Detector | None:
         """The model before the active one, which this board ran, to give its opinion; None where there is none.

@@ -34,6 +34,7 @@ from contract.wire import (
     WHY_DEADLINE,
     WHY_NO_MODEL,
 )
+from device import profile
 from device.alarm import NOTHING, alarm_after
 from device.detector import SafeModel
 
@@ -71,12 +72,15 @@ def safe_model(parts: object) -> SafeModel:
 def score(parts: object, detector: object, features: object) -> Verdict:
     """Score the window, array('i') (n_features,), and decide who has the last word on it."""
     state, config = parts.state, parts.config
-    detector, value = _score_with_first_that_can(parts, detector, features)
+    active = detector
+    detector, value = _score_with_first_that_can(parts, active, features)
     threshold = detector.threshold + config["threshold_milli"] / 1000
     parts.health.score(value, threshold)
     state.verdicts = routing.remember(state.verdicts, value > threshold)
     if isinstance(detector, SafeModel):
         return Verdict(value, threshold, ROUTE_DEVICE, WHY_NO_MODEL)
+    if detector is active:
+        _count(parts, detector.sha8, value, features)
     now_ms = parts.board.now_ms()
     route, reason = routing.route(
         value,
@@ -180,6 +184,14 @@ def _score_with_first_that_can(parts: object, detector: object, features: object
         parts.health.fault(error, FAULT_MODEL)
     detector = safe_model(parts)
     return detector, detector.score(features)
+
+
+def _count(parts: object, sha8: bytes, value: float, features: object) -> None:
+    """Count the window in the model's own bins; what is wrong with those is no reason to judge otherwise."""
+    try:
+        profile.count(parts, sha8, value, features)
+    except Exception as error:  # noqa: BLE001 - OSError, or WireError of a head that flash spoiled
+        parts.health.fault(error)
 
 
 def _second_opinion(parts: object, verdict: Verdict, features: object) -> None:

@@ -126,13 +126,14 @@ for name in ("health_ms", "began_ms", "health_wakes", "link_rssi", "radio_sessio
     setattr(state, name, 0)
 state.routes = [0] * 8
 state.shadow = [0] * 4
+state.profile_model = bytes(8)
 journal = Journal()
 health = Health(Board, state, False, "ESP32C3")
 for wake in range(2):
     health.spend(1000, 800, 60_000, 0)
     state.tx_bytes, state.line_holds = 1000, 3
     health.record(journal, [0] * 5, 0)
-result = [[sum(told[7])] + list(told[-6:-3]) for told in journal.told] + [state.energy_uj, state.line_holds]
+result = [[sum(told[7])] + list(told[-7:-4]) for told in journal.told] + [state.energy_uj, state.line_holds]
 """
     first, second, left, holds = evaluate(HEALTH + code)
     period_uj = (49 + 200) * 92 + 800 * 314 + 60 * 17

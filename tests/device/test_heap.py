@@ -24,7 +24,7 @@ from tools.simulate import SimulatedBoard, Wake, WakeServer
 PROGRAM = Path(__file__).with_name("on_board") / "measured_wake.py"
 HEAP = "96k"  # what a board of the smallest kind is asked to have
 # The least heap in which a board lives through all of this; lowered when it can be, raised only with a reason: 2 kB for
-# what a download waits for, and for what a wake asks of a shadow model.
+# what a download waits for, and for what a wake asks of a shadow model and counts in the bins of its own.
 LEAST_HEAP = "90k"
 UPDATES = {"1.0.0": 20, "2.0.0": 60}  # version: the wake after which it is offered
 

@@ -70,6 +70,7 @@ def test_insert_new_leaves_out_what_is_there_and_converts_json(store: Store):
         "shadow_sha8": None,
         "shadow_compared": 0,
         "shadow_disagreed": 0,
+        "profile": None,
         "received_ms": NOW_MS,
     }
 
