@@ -227,7 +227,7 @@ static float ew_forest_score(const uint8_t *data, const int32_t *x) {
         tree += size;
     }
     int anomalous = sum > head->limit_units;
-    if (ew_forest_in_doubt(sum, head->limit_units, head->trees)) {
+    if (ew_forest_in_doubt(sum, head->limit_units, head->trees / 2 + 1)) {
         double limit;
         memcpy(&limit, head->limit, sizeof limit);
         anomalous = ew_forest_sum(forest, data + EW_FOREST_BYTES, shifted) > limit;

@@ -27,17 +27,18 @@ def envelope(fitted: Any, name: str) -> str:
         return emlearn.convert(fitted, kind="EllipticEnvelope", method="inline").save(name=name)
 
 
-def trees(nodes: list[list[int]], roots: list[int], leaf_count: int, n_features: int, name: str) -> str:
-    """C of `int32_t <name>_tree_<i>(const int32_t *features, int32_t n)`, one per root: the leaf that is reached.
+def trees(nodes: list[list[int]], roots: list[int], leaves: list[int], n_features: int, name: str) -> str:
+    """C of `int32_t <name>_tree_<i>(const int32_t *features, int32_t n)`, one per root: the number of the leaf reached.
 
-    nodes: [feature, cut, left, right] each, x[feature] < cut goes left; a child below 0 is leaf -1 - child. emlearn is
-    told that the trees are classifiers whose classes are the leaves, and adds a majority vote, `<name>_predict`.
+    nodes: [feature, cut, left, right] each, x[feature] < cut goes left; a child below 0 is leaf -1 - child; leaves: the
+    number of each, int32. emlearn is told that trees are classifiers and leaves classes, and adds a majority vote over
+    them, `<name>_predict`.
     """
     return generate_c_inlined(
-        (nodes, roots, list(range(leaf_count))),
+        (nodes, roots, leaves),
         name,
         n_features=n_features,
-        n_classes=leaf_count,
+        n_classes=len(leaves),
         leaf_bits=0,
         dtype="int32_t",
         include_proba=False,

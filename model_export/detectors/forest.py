@@ -1,7 +1,7 @@
 """Tree ensembles: isolation forests, and classifiers where anomalies are labelled.
 
-Every tree becomes one C function by emlearn's inline generator, whose leaves are entries of a table of values: so its
-integer comparisons serve a forest it does not know, and classifiers whose leaves it would round to a byte.
+Every tree becomes one C function by emlearn's inline generator, told that leaves are classes and their numbers what
+they add to the score: so its comparisons serve a forest it does not know, and classifiers whose leaves it would round.
 """
 
 from collections.abc import Mapping
@@ -154,11 +154,11 @@ class Tree(_Classifier):
 
 
 def inline_source(ensemble: Ensemble, threshold: float) -> str:
-    """model.h with every tree as nested comparisons: the fastest form, 10 to 14 bytes of code a node."""
+    """model.h with every tree as nested comparisons: the fastest form, 3 to 6 bytes of code a node."""
     name = "model_forest"
-    nodes, roots = _emlearn_nodes(ensemble.trees)
-    functions = emlearn_code.trees(nodes, roots, len(ensemble.values), ensemble.n_features, name)
-    calls = "\n    ".join(f"leaves[{i}] = {name}_tree_{i}(x, MODEL_FEATURES);" for i in range(len(roots)))
+    nodes, roots = emlearn_nodes(ensemble.trees)
+    leaves = trees.units_of(ensemble).of_value
+    functions = emlearn_code.trees(nodes, roots, leaves, ensemble.n_features, name)
     return f"""\
 #include <stdint.h>
 #include "forest.h"
@@ -167,10 +167,10 @@ def inline_source(ensemble: Ensemble, threshold: float) -> str:
 // emlearn adds a majority vote over the leaves. Declared static it is not used, and not compiled.
 static int32_t {name}_predict(const int32_t *features, int32_t features_length);
 {functions}
-{trees.c_tail(ensemble, threshold, calls)}"""
+{trees.c_tail(ensemble, threshold, f"{name}_tree")}"""
 
 
-def _emlearn_nodes(made: list[IntegerTree]) -> tuple[list[list[int]], list[int]]:
+def emlearn_nodes(made: list[IntegerTree]) -> tuple[list[list[int]], list[int]]:
     """(nodes [feature, cut, left, right], roots) of all trees; a child that is a leaf is -1 - its value."""
     nodes: list[list[int]] = []
     roots: list[int] = []

@@ -18,6 +18,7 @@ from model_export.detectors.ctext import c_array, c_float
 from model_export.detectors.numbers import LIMIT
 
 _LOWEST, _HIGHEST = -(2**31), 2**31 - 1
+_GROUP_NODES = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +50,6 @@ class Ensemble:
     limit: float
     shape: int
     scale: float
-
-    @property
-    def score_of_sum(self) -> str:
-        """C expression of the float score in terms of `float sum`."""
-        linear = f"sum * {c_float(self.scale)}"
-        return f"ew_exp2_f({linear})" if self.shape == EXP2 else linear
 
 
 def integer_trees(
@@ -121,36 +116,84 @@ def fraction_bits(ensemble: Ensemble) -> int:
     return int(min(20, np.floor(np.log2(2.0**30 / max(largest, 1e-9)))))
 
 
-def c_tail(ensemble: Ensemble, threshold: float, leaf_of_tree: str) -> str:
-    """Tables and `model_score` for an ensemble; `leaf_of_tree` is C that fills `leaves[MODEL_TREES]` from `x`."""
-    bits = fraction_bits(ensemble)
-    unit = 2.0**bits
-    index_type = "uint8_t" if len(ensemble.values) <= 256 else "uint16_t"
-    limit = int(np.clip(np.floor(ensemble.limit * unit), -(2**31) + 2**20, 2**31 - 2**20))
-    return f"""\
-#define MODEL_TREES {len(ensemble.trees)}
-{c_array("model_units", np.rint(ensemble.values * unit), "int32_t")}
-{c_array("model_values", ensemble.values, "double")}
+@dataclass(frozen=True, slots=True)
+class Units:
+    """The leaf values as the integers that compiled trees return, in units of 2**-bits of what `shape` is applied to.
 
-static float model_score(const EW_FEATURE *x) {{
-    {index_type} leaves[MODEL_TREES];
-    {leaf_of_tree}
-    int32_t units = 0;
-    for (int i = 0; i < MODEL_TREES; i++) {{
-        units += model_units[leaves[i]];
-    }}
-    int anomalous = units > {limit};
-    if (ew_forest_in_doubt(units, {limit}, MODEL_TREES)) {{
-        double precise = 0.0;
-        for (int i = 0; i < MODEL_TREES; i++) {{
-            precise += model_values[leaves[i]];
-        }}
-        anomalous = precise > {float(ensemble.limit).hex()};
-    }}
-    float sum = (float)units * {c_float(1 / unit)};
-    return ew_forest_side({ensemble.score_of_sum}, {c_float(threshold)}, anomalous);
+    of_value: int32 range, ascending and distinct, one for each of Ensemble.values, so that a unit names its value;
+    limit: Ensemble.limit in units; open: how far from it the sum of all trees leaves the decision open.
+    """
+
+    of_value: list[int]
+    bits: int
+    limit: int
+    open: int
+
+
+def units_of(ensemble: Ensemble) -> Units:
+    """The units of an ensemble: as fine as lets every sum stay within 2**30."""
+    trees = len(ensemble.trees)
+    scale = ensemble.scale
+    largest = (float(np.abs(ensemble.values).max()) * trees + abs(ensemble.limit)) * scale
+    bits = int(np.clip(np.floor(np.log2(2.0**30 / max(largest, 1e-9))), 1, 30))
+    exact = ensemble.values * (scale * 2.0**bits)
+    found: list[int] = []
+    for value in np.rint(exact).astype(np.int64).tolist():
+        found.append(max(value, found[-1] + 1) if found else value)  # values closer than a unit are told apart
+    off = float(np.abs(np.array(found) - exact).max())
+    limit = int(np.floor(ensemble.limit * scale * 2.0**bits))
+    return Units(found, bits, limit, int(np.ceil(off * trees)) + 2)
+
+
+def c_tail(ensemble: Ensemble, threshold: float, tree: str) -> str:
+    """Tables and `model_score` for an ensemble whose trees are C functions TREE_0 to TREE_N that return units."""
+    units = units_of(ensemble)
+    groups = _groups(ensemble.trees)
+    features = ", ".join(f"x[{i}]" for i in range(ensemble.n_features))
+    functions = ""
+    calls = ""
+    for number, group in enumerate(groups):
+        steps = "\n    ".join(f"sums[{i}] = sum += {tree}_{i}(f, MODEL_FEATURES);" for i in group)
+        functions += f"""
+static int32_t __attribute__((noinline, flatten)) model_trees_{number}(const EW_FEATURE *x, int32_t *sums,
+    int32_t sum) {{
+    const int32_t f[MODEL_FEATURES] = {{{features}}};
+    {steps}
+    return sum;
 }}
 """
+        calls += f"    sum = model_trees_{number}(x, sums, sum);\n"
+    shape = "ew_forest_exp2" if ensemble.shape == EXP2 else "ew_forest_linear"
+    return f"""\
+#define MODEL_TREES {len(ensemble.trees)}
+#define MODEL_VALUES {len(ensemble.values)}
+{c_array("model_units", np.array(units.of_value), "int32_t")}
+{c_array("model_values", ensemble.values, "double")}
+
+// The trees become one run of comparisons (flatten) over features held in registers.{functions}
+static float model_score(const EW_FEATURE *x) {{
+    int32_t sums[MODEL_TREES]; // of the trees up to each
+    int32_t sum = 0;
+{calls}    int anomalous = sum > {units.limit};
+    if (ew_forest_in_doubt(sum, {units.limit}, {units.open})) {{
+        anomalous = ew_forest_sum_of(sums, MODEL_TREES, model_units, model_values, MODEL_VALUES)
+            > {float(ensemble.limit).hex()};
+    }}
+    return ew_forest_side({shape}(sum, {units.bits}), {c_float(threshold)}, anomalous);
+}}
+"""
+
+
+def _groups(trees: list[IntegerTree]) -> list[range]:
+    """Runs of trees that become one function each: what a compiler takes for one grows faster than its size."""
+    groups: list[range] = []
+    start = nodes = 0
+    for i, tree in enumerate(trees):
+        if i > start and nodes + len(tree.left) > _GROUP_NODES:
+            groups.append(range(start, i))
+            start, nodes = i, 0
+        nodes += len(tree.left)
+    return [*groups, range(start, len(trees))]
 
 
 def exact_limit(score_of_sum: Callable[[float], float], threshold: float, low: float, high: float) -> float:
