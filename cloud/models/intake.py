@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
 from cloud.errors import BadArtifact, BadRequest
-from contract import artifact, wire
+from contract import artifact, table, wire
 
 MAX_CARD_BYTES = 256 * 1024
 MAX_ARTIFACTS = 16  # of one upload
@@ -78,7 +78,7 @@ def check(files: Sequence[bytes], cards: Sequence[bytes], trusted: Mapping[str, 
 def check_artifact(data: bytes, trusted: Mapping[str, bytes]) -> Checked:
     """One artifact with every digest and its signature checked; raises BadArtifact."""
     try:
-        head, manifest, _golden, _payload = artifact.split(data)
+        head, manifest, _golden, payload = artifact.split(data)
     except artifact.ArtifactError as error:
         raise BadArtifact(str(error), "export the model again with `edgewise model export`") from None
     key_id = head.key_id.hex()
@@ -92,7 +92,25 @@ def check_artifact(data: bytes, trusted: Mapping[str, bytes]) -> Checked:
         raise BadArtifact(wire.REASON_NAMES[wire.REASON_BAD_SIGNATURE], "get the file again from its publisher")
     if manifest.artifact_class not in (artifact.CLASS_MODEL, artifact.CLASS_SHADOW):
         raise BadArtifact(f"it is a {manifest.artifact_class}, not a model", "publish models only")
+    if manifest.format == artifact.FORMAT_BLOB:
+        _check_table(manifest, payload)
     return Checked(data, hashlib.sha256(data).hexdigest(), key_id, manifest)
+
+
+def _check_table(manifest: artifact.Manifest, payload: bytes) -> None:
+    """Raises BadArtifact for a table blob that each board would refuse, after its download, at the self-test."""
+    next_step = "export the model again with `edgewise model export --target blob`"
+    try:
+        forest = table.Forest(payload)
+        forest.check()
+    except table.TableError as error:
+        raise BadArtifact(f"its table blob is not sound: {error}", next_step) from None
+    for what, held, signed in (
+        ("n_features", forest.n_features, manifest.n_features),
+        ("threshold", forest.threshold, manifest.threshold),
+    ):
+        if held != signed:
+            raise BadArtifact(f"its table blob has {what} {held:g}, its manifest {signed:g}", next_step)
 
 
 def public_key_of(raw: bytes) -> ec.EllipticCurvePublicKey:

@@ -1,14 +1,18 @@
-"""Artifacts for tests of the registry: made by the real packer, with a payload nobody runs."""
+"""Artifacts for tests of the registry: made by the real packer, with machine code nobody runs and sound tables."""
 
 import json
 from hashlib import sha256
 from typing import Any
 
+import numpy as np
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from contract import artifact, wire
 from contract.features import Features
+from contract.table import LINEAR
+from model_export import table
 from model_export.artifact import golden_bytes, pack
+from model_export.detectors.trees import Ensemble, IntegerTree
 from model_export.keys import PublisherKey
 
 SCHEMA = "v1;w=8;c=flow:l/s:100;f=mean,max"
@@ -56,8 +60,21 @@ def make(key: PublisherKey, name: str = "flow", version: str = "1.0.0", sequence
     return pack(fields | changes, golden_bytes(golden), payload, key)
 
 
+def stump(cut: int) -> IntegerTree:
+    """A tree that asks whether the first feature is below `cut`."""
+    left, right, feature, cuts, value = ([1, -1, -1], [2, -1, -1], [0, -1, -1], [cut, 0, 0], [-1, 0, 1])
+    return IntegerTree(*(np.array(column, dtype=np.int64) for column in (left, right, feature, cuts, value)))
+
+
+def table_of(threshold: float, trees: int = 1) -> bytes:
+    """A table blob of as many stumps, 18 bytes each, for the features of SCHEMA."""
+    made = Ensemble([stump(cut) for cut in range(trees)], np.array([0.0, 1.0]), 2, float(trees), LINEAR, 1 / 4)
+    return table.forest(made, threshold)
+
+
 def blob(key: PublisherKey, **changes: Any) -> bytes:
-    """The artifact any board that takes blobs can run."""
+    """The artifact any board that takes blobs can run; `payload` as of make, by default a sound table."""
+    changes.setdefault("payload", table_of(changes.get("threshold", 9.5)))
     return make(key, arch=artifact.ANY_ARCH, abi=0, format=artifact.FORMAT_BLOB, **changes)
 
 

@@ -14,10 +14,10 @@ from cloud.cli import device
 from cloud.models import cli
 from contract import wire
 from contract.table import LINEAR
-from model_export.detectors.trees import Ensemble, IntegerTree
+from model_export.detectors.trees import Ensemble
 from model_export.keys import PublisherKey
 from model_export.table import forest
-from tests.support.artifacts import blob, card, digest, make, new_key
+from tests.support.artifacts import blob, card, digest, make, new_key, stump
 from tests.support.fleet import Fleet
 from tests.support.web import Web
 
@@ -80,18 +80,12 @@ def test_diff_shows_what_changed_and_nothing_else(edgewise: Any, web: Web, key: 
     }
 
 
-def stump(cut: int) -> IntegerTree:
-    """A tree that asks whether the first feature is below `cut`."""
-    left, right, feature, cuts, value = ([1, -1, -1], [2, -1, -1], [0, -1, -1], [cut, 0, 0], [-1, 0, 1])
-    return IntegerTree(*(np.array(column, dtype=np.int64) for column in (left, right, feature, cuts, value)))
-
-
 def test_diff_counts_the_trees_that_two_forests_share(edgewise: Any, web: Web, key: PublisherKey) -> None:
     old = Ensemble([stump(cut) for cut in (1, 2, 3, 4)], np.array([0.0, 1.0]), 2, 2.0, LINEAR, 0.25)
     new = replace(old, trees=[*old.trees[:3], stump(9)])
     base = forest(old, 0.5)
-    web.publish(blob(key, name="forest", payload=base))
-    web.publish(blob(key, name="forest", version="1.1.0", sequence=2, payload=forest(new, 0.5, base)))
+    web.publish(blob(key, name="forest", threshold=0.5, payload=base))
+    web.publish(blob(key, name="forest", version="1.1.0", sequence=2, threshold=0.5, payload=forest(new, 0.5, base)))
     found = json.loads(edgewise("model", "diff", "forest", "1.0.0", "1.1.0", "--json").output)
     lines = {line["what"]: (line["before"], line["after"]) for line in found}
     assert lines["any blob.trees kept"] == (4, 3)

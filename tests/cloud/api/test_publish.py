@@ -10,7 +10,7 @@ from cloud.store import tables as t
 from contract import wire
 from contract.artifact import ArtifactError
 from model_export.keys import PublisherKey
-from tests.support.artifacts import OTHER_SCHEMA, blob, card, digest, make, new_key
+from tests.support.artifacts import OTHER_SCHEMA, blob, card, digest, make, new_key, table_of
 from tests.support.fleet import Fleet
 from tests.support.web import Web
 
@@ -184,14 +184,15 @@ def test_schema_decides_for_a_board_without_a_model(web: Web, fleet: Fleet, key:
 
 
 def test_a_stand_in_belongs_to_a_version_and_may_be_another_model(web: Web, fleet: Fleet, key: PublisherKey) -> None:
-    smaller = blob(key, name="ladder", payload=b"x" * 1000, rung=1, disagreement=0.01, threshold=7.5)
+    smaller = blob(key, name="ladder", rung=1, disagreement=0.01, threshold=7.5)
     alone = problem(web.publish(smaller), 422, "bad-artifact")
     assert alone == "any blob, rung 1 stands in for ladder 1.0.0, which is not there"
     full = make(key, "ladder", payload=b"x" * 50_000)
     assert web.publish(full, smaller).status_code == 201
-    again = blob(key, name="ladder", payload=b"y" * 1000, rung=1, disagreement=0.01, threshold=7.5)
+    other = table_of(7.5, trees=2)
+    again = blob(key, name="ladder", payload=other, rung=1, disagreement=0.01, threshold=7.5)
     assert "any blob, rung 1 exists with other bytes" in problem(web.publish(again), 409, "conflict")
-    assert web.publish(blob(key, name="ladder", payload=b"z", rung=2, disagreement=0.2)).status_code == 201
+    assert web.publish(blob(key, name="ladder", rung=2, disagreement=0.2)).status_code == 201
     assert [item["target"] for item in web.get("/api/v1/models/ladder/1.0.0")["artifacts"]] == [
         "x64 native (ABI 6.3)",
         "any blob, rung 1",
@@ -207,6 +208,23 @@ def test_a_stand_in_belongs_to_a_version_and_may_be_another_model(web: Web, flee
     assert boards["small-1"]["sha256"] == digest(smaller)
     assert boards["tiny-1"]["sha256"] is None
     assert "no memory: the model takes 50000 bytes of RAM, the board would have 20000 free" in boards["tiny-1"]["why"]
+
+
+def test_a_table_that_every_board_would_refuse_is_not_taken(web: Web, key: PublisherKey) -> None:
+    sound = table_of(9.5, trees=3)
+    worn = bytearray(sound)
+    worn[-3] ^= 1
+    wrongs = {
+        bytes(worn): "its table blob is not sound: CRC",
+        sound[:-2]: f"its table blob is not sound: {len(sound) - 2} bytes, not {len(sound)}",
+        b"x" * 100: "its table blob is not sound: magic",
+        table_of(9.25): "its table blob has threshold 9.25, its manifest 9.5",
+    }
+    for payload, why in wrongs.items():
+        assert problem(web.publish(blob(key, name="worn", payload=payload)), 422, "bad-artifact") == why
+    wide = blob(key, name="worn", schema=OTHER_SCHEMA)
+    assert "has n_features 2, its manifest 1" in problem(web.publish(wide), 422, "bad-artifact")
+    assert web.publish(blob(key, name="worn", payload=sound)).status_code == 201
 
 
 def test_a_disagreement_is_a_share_and_only_a_stand_in_has_one(key: PublisherKey) -> None:
