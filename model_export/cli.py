@@ -176,6 +176,13 @@ def _plain(name: str) -> str:
 @click.option("--keys", "key_folder", type=click.Path(path_type=Path), help="Folder with publisher keys.")
 @click.option("--expires", type=int, default=0, help="Unix seconds after which no board may install it.")
 @click.option("--shadow-only", is_flag=True, help="Sign it to score beside another model and never to decide.")
+@click.option(
+    "--stands-in-for",
+    "original",
+    type=click.Path(path_type=Path),
+    help="Folder of the model this one replaces on boards that cannot take it, in the same version.",
+)
+@click.option("--rung", type=click.IntRange(1, 9), default=1, show_default=True, help="Of several, the lowest first.")
 @click.option("--out", "file", type=click.Path(path_type=Path), help="By default NAME-VERSION-ARCH.ewa.")
 @click.option("--json", "as_json", is_flag=True)
 def export(
@@ -191,6 +198,8 @@ def export(
     key_folder: Path | None,
     expires: int,
     shadow_only: bool,
+    original: Path | None,
+    rung: int,
     file: Path | None,
     as_json: bool,
 ) -> None:
@@ -219,10 +228,11 @@ def export(
         )
         trained = models.load(folder)
         signer = _key(key, key_folder)
+        standing_in = package.stand_in(trained, models.load(original), rung) if original else None
         if form == "blob":
-            done = package.export_table(trained, release, signer, _table_of(base) if base else None)
+            done = package.export_table(trained, release, signer, _table_of(base) if base else None, standing_in)
         else:
-            done = package.export_native(trained, arch, release, signer)
+            done = package.export_native(trained, arch, release, signer, standing_in)
         limit = budget_bytes or (target.payload_bytes if target else None)
         if limit is not None:
             budget.require(trained, arch, len(container.split(done.artifact)[3]), limit, board or "--budget-bytes")
@@ -239,6 +249,8 @@ def export(
         f"  parity        {outcome.points} points, {outcome.decisions_differing} decisions differ, "
         f"scores by at most {outcome.largest_difference:.2g}"
     )
+    if standing_in:
+        click.echo(f"  stands in     on rung {rung}, decides {standing_in.disagreement:.2%} of the windows otherwise")
     _echo_quantisation(trained.card)
 
 

@@ -34,6 +34,17 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
+class StandIn:
+    """What makes an artifact a stand-in for the model of its version, on boards that cannot take that one.
+
+    rung: 1 to 9, of what boards try the lowest first; disagreement: share of decisions that differ, float32-exact.
+    """
+
+    rung: int
+    disagreement: float
+
+
+@dataclass(frozen=True, slots=True)
 class Export:
     """One artifact, the card it refers to (its SHA-256 is in the manifest), and the outcome of the parity check."""
 
@@ -52,7 +63,29 @@ def default_sequence(version: str) -> int:
     return parts[0] * 1_000_000 + parts[1] * 1_000 + parts[2]
 
 
-def export_native(model: Model, arch: str, release: Release, key: PublisherKey) -> Export:
+def stand_in(model: Model, of: Model, rung: int) -> StandIn:
+    """`model` as a stand-in for `of`: how often they differ over the windows that both were made from and held to.
+
+    Raises ModelError(bad-model) when their names, features or windows differ.
+    """
+    for what in ("name", "schema"):
+        if model.card[what] != of.card[what]:
+            raise ModelError(
+                "bad-model",
+                f"{what} {model.card[what]!r} stands in for {of.card[what]!r}: train it with the same --{what}",
+            )
+    windows = np.concatenate((of.train, of.held_out))
+    if not np.array_equal(windows, np.concatenate((model.train, model.held_out))):
+        raise ModelError(
+            "bad-model", "the two were trained on other windows: use the same --data, --train-part and --held-out-part"
+        )
+    differ = (model.scores(windows) > model.threshold) != (of.scores(windows) > of.threshold)
+    return StandIn(rung, float(np.float32(np.mean(differ))))
+
+
+def export_native(
+    model: Model, arch: str, release: Release, key: PublisherKey, standing_in: StandIn | None = None
+) -> Export:
     """A signed native artifact for `arch`; raises ModelError, with code parity when one decision differs.
 
     Parity is checked on this machine's build of the same C source: floats are rounded alike on every target. An rv32imc
@@ -70,10 +103,17 @@ def export_native(model: Model, arch: str, release: Release, key: PublisherKey) 
     if arch == "rv32imc" and qemu.available():
         parity.require_same(scores, qemu.scores(payload, points), arch)
         proved_on.append(arch)
-    return _signed(model, release, key, outcome, _Payload(container.FORMAT_NATIVE, arch, MPY_ABI, payload, proved_on))
+    target = _Payload(container.FORMAT_NATIVE, arch, MPY_ABI, payload, proved_on)
+    return _signed(model, release, key, outcome, target, standing_in)
 
 
-def export_table(model: Model, release: Release, key: PublisherKey, base: bytes | None = None) -> Export:
+def export_table(
+    model: Model,
+    release: Release,
+    key: PublisherKey,
+    base: bytes | None = None,
+    standing_in: StandIn | None = None,
+) -> Export:
     """A signed table blob, for any board; raises ModelError, with code parity when one decision differs.
 
     The blob is scored by the firmware's own modules, as machine code and as bytecode, here with doubles and, where QEMU
@@ -90,9 +130,8 @@ def export_table(model: Model, release: Release, key: PublisherKey, base: bytes 
         parity.require(single, model)
         outcome = single if single.largest_difference > outcome.largest_difference else outcome
         proved_on.append("rv32imc")
-    return _signed(
-        model, release, key, outcome, _Payload(container.FORMAT_BLOB, container.ANY_ARCH, 0, payload, proved_on)
-    )
+    target = _Payload(container.FORMAT_BLOB, container.ANY_ARCH, 0, payload, proved_on)
+    return _signed(model, release, key, outcome, target, standing_in)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +143,24 @@ class _Payload:
     proved_on: list[str]
 
 
-def _signed(model: Model, release: Release, key: PublisherKey, outcome: parity.Parity, payload: _Payload) -> Export:
+def _signed(
+    model: Model,
+    release: Release,
+    key: PublisherKey,
+    outcome: parity.Parity,
+    payload: _Payload,
+    standing_in: StandIn | None,
+) -> Export:
     golden = golden_vectors(model)
     tolerance = 2 * outcome.largest_difference + _FLOAT_STEPS * float(np.spacing(np.float32(abs(model.threshold))))
-    target = {
+    target: dict[str, Any] = {
         "arch": payload.arch,
         "format": payload.form,
         "payload_bytes": len(payload.data),
         "proved_on": payload.proved_on,
     }
+    if standing_in:
+        target["stands_in"] = asdict(standing_in)
     card = _card(model, release, outcome, target)
     manifest: dict[str, object] = {
         "abi": payload.abi,
@@ -134,6 +182,8 @@ def _signed(model: Model, release: Release, key: PublisherKey, outcome: parity.P
         "version": release.version,
         **profile.fields_of(model),
     }
+    if standing_in:
+        manifest |= asdict(standing_in)
     try:
         packed = pack(manifest, golden_bytes(golden), payload.data, key)
     except container.ArtifactError as error:

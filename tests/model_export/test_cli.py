@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from contract import artifact
+from contract import artifact, table
 from model_export import keys
 from model_export.cli import model
 
@@ -78,3 +78,65 @@ def test_a_missing_key_is_explained(folder: Path, tmp_path: Path):
     outcome = CliRunner().invoke(model, command)
     assert outcome.exit_code == 1
     assert "no key" in outcome.output
+
+
+@pytest.fixture(scope="module")
+def forests(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two isolation forests of one name, of 12 and 4 trees, a later one of 12, and a key."""
+    home = tmp_path_factory.mktemp("forests")
+    keys.create(home, "own")
+    for name, trees, seed in (("full", 12, 0), ("small", 4, 0), ("later", 12, 1)):
+        command = ["train", "--data", "water-flow", "--detector", "isolation-forest", "--out", str(home / name)]
+        command += ["--set", f"n_estimators={trees}", "--set", "max_samples=32", "--seed", str(seed)]
+        assert CliRunner().invoke(model, command).exit_code == 0
+    return home
+
+
+def exported(home: Path, folder: str, version: str, *more: str) -> tuple[str, artifact.Manifest, bytes]:
+    file = home / f"{folder}-{version}.ewa"
+    command = ["export", str(home / folder), "--target", "blob", "--version", version, "--key", str(home / "own.pem")]
+    outcome = CliRunner().invoke(model, [*command, "--out", str(file), *more])
+    assert outcome.exit_code == 0, outcome.output
+    _, manifest, _, payload = artifact.split(file.read_bytes())
+    return outcome.output, manifest, payload
+
+
+def test_a_table_keeps_the_places_of_values_and_biases_of_its_base(forests: Path, native_toolchain):
+    _, _, old = exported(forests, "full", "1.0.0")
+    _, _, new = exported(forests, "later", "1.1.0", "--base", str(forests / "full-1.0.0.ewa"))
+    _, _, alone = exported(forests, "later", "1.2.0")
+    facts, kept = table.Forest(old), table.Forest(new)
+    assert new[kept.bias_at : kept.digests_at] == old[facts.bias_at : facts.digests_at]
+    assert alone != new
+
+
+def test_a_smaller_forest_stands_in_and_says_how_often_it_differs(forests: Path, native_toolchain):
+    _, manifest, full = exported(forests, "full", "2.0.0")
+    assert (manifest.rung, manifest.disagreement) == (0, 0.0)
+    told, manifest, small = exported(forests, "small", "2.0.0", "--stands-in-for", str(forests / "full"), "--rung", "2")
+    assert manifest.rung == 2
+    assert 0 < manifest.disagreement < 0.2
+    assert f"on rung 2, decides {manifest.disagreement:.2%} of the windows otherwise" in told
+    assert len(small) < len(full) / 2
+    card = json.loads((forests / "small-2.0.0.card.json").read_text())
+    assert card["export"]["stands_in"] == {"rung": 2, "disagreement": manifest.disagreement}
+
+
+def test_what_cannot_be_a_base_or_stand_in_is_refused(forests: Path, folder: Path, tmp_path: Path):
+    (tmp_path / "no.ewa").write_bytes(b"no artifact")
+    blob = ["--target", "blob"]
+    for arguments, message in (
+        (["--base", str(tmp_path / "no.ewa")], "machine code resembles no base"),
+        ([*blob, "--base", str(tmp_path / "no.ewa")], "no.ewa is no artifact"),
+        ([*blob, "--stands-in-for", str(tmp_path / "none")], "holds no estimator"),
+        ([*blob, "--rung", "0"], "0 is not in the range"),
+    ):
+        command = ["export", str(forests / "small"), "--version", "1.0.0", "--key", str(forests / "own.pem")]
+        outcome = CliRunner().invoke(model, [*command, *arguments])
+        assert outcome.exit_code != 0
+        assert message in outcome.output
+    other = ["train", "--data", "water-flow", "--name", "other", "--out", str(tmp_path / "other")]
+    assert CliRunner().invoke(model, other).exit_code == 0
+    command = ["export", str(tmp_path / "other"), "--version", "1.0.0", "--key", str(forests / "own.pem")]
+    outcome = CliRunner().invoke(model, [*command, "--stands-in-for", str(folder)])
+    assert "name 'other' stands in for 'water-flow'" in outcome.output
