@@ -6,8 +6,9 @@
 EDGEWISE_NATIVE := $(USERMOD_DIR)
 SRC_USERMOD_C += $(EDGEWISE_NATIVE)/table_module.c
 # Floats are rounded after every operation, or scores would differ from those that were proven.
-CFLAGS_USERMOD += -ffp-contract=off -I$(EDGEWISE_NATIVE)
+CFLAGS_USERMOD += -ffp-contract=off -Wno-unused-function -I$(EDGEWISE_NATIVE)
 ifneq ($(EDGEWISE_MODEL),)
 SRC_USERMOD_C += $(EDGEWISE_NATIVE)/module.c
-CFLAGS_USERMOD += -I$(EDGEWISE_MODEL) -I$(EMLEARN_DIR) -Wno-unused-function -Wno-unused-variable
+# -fno-thread-jumps: see Makefile.
+CFLAGS_USERMOD += -I$(EDGEWISE_MODEL) -I$(EMLEARN_DIR) -fno-thread-jumps -Wno-unused-variable
 endif

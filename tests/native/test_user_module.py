@@ -1,6 +1,7 @@
 """The same C as a user C module: built into MicroPython's unix port, it gives the scores of the native modules."""
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -63,3 +64,56 @@ def test_make_and_cmake_build_the_same_files_with_the_same_flags():
         assert sorted(re.findall(pattern, re.sub("#.*", "", make))) == sorted(
             re.findall(pattern, re.sub("#.*", "", cmake))
         )
+
+
+# A port cut down to what the headers of MicroPython ask for.
+CMAKE_PROJECT = """
+cmake_minimum_required(VERSION 3.16)
+project(port C)
+set(USER_C_MODULES {cmake})
+include({micropython}/py/usermod.cmake)
+file(WRITE ${{CMAKE_BINARY_DIR}}/empty.c "")
+add_library(port OBJECT ${{CMAKE_BINARY_DIR}}/empty.c)
+target_include_directories(port PRIVATE {headers} {micropython})
+target_compile_options(port PRIVATE -std=gnu99 -Wall -Werror)
+target_link_libraries(port usermod)
+"""
+PORT_CONFIG = """
+#include <alloca.h>
+#include <stdint.h>
+typedef intptr_t mp_int_t;
+typedef uintptr_t mp_uint_t;
+typedef long mp_off_t;
+#define MICROPY_FLOAT_IMPL (MICROPY_FLOAT_IMPL_FLOAT)
+#define MP_STATE_PORT MP_STATE_VM
+"""
+
+
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="needs cmake 3.16 or later")
+def test_cmake_compiles_the_modules_into_a_port(tmp_path: Path, native_toolchain: Path):
+    headers, model = tmp_path / "headers", tmp_path / "model"
+    (headers / "genhdr").mkdir(parents=True)
+    model.mkdir()
+    plan = Plan("shuttle", data.PRESETS["shuttle"].schema, "decision-tree", train_part=0.1, held_out_part=0.1)
+    (model / "model.h").write_text(convert.c_source(train(data.load("shuttle"), plan)))
+    (headers / "mpconfigport.h").write_text(PORT_CONFIG)
+    sources = "".join((NATIVE / name).read_text() for name in ("table_module.c", "module.c"))
+    names = sorted(set(re.findall(r"MP_QSTR_(\w+)", sources)))
+    lines = [f'QDEF1(MP_QSTR_{name}, 0, {len(name)}, "{name}")\n' for name in names]
+    (headers / "genhdr" / "qstrdefs.generated.h").write_text('QDEF0(MP_QSTRnull, 0, 0, "")\n' + "".join(lines))
+    (headers / "genhdr" / "root_pointers.h").touch()
+    project = CMAKE_PROJECT.format(
+        cmake=NATIVE / "micropython.cmake", headers=headers, micropython=compiler.micropython_dir()
+    )
+    (tmp_path / "CMakeLists.txt").write_text(project)
+    with_model = [f"-DEDGEWISE_MODEL={model}", f"-DEMLEARN_DIR={compiler.emlearn_dir()}"]
+    both = {"ew_table_module", "ew_model_module"}
+    for settings, modules in (([], {"ew_table_module"}), (with_model, both)):
+        build = tmp_path / f"build{len(settings)}"
+        command = ["cmake", "-S", str(tmp_path), "-B", str(build), *settings]
+        for step in (command, ["cmake", "--build", str(build)]):
+            done = subprocess.run(step, capture_output=True, text=True, timeout=120, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
+        objects = [str(path) for path in build.rglob("*module.c.o")]
+        told = subprocess.run(["nm", *objects], capture_output=True, text=True, timeout=60, check=True).stdout
+        assert set(re.findall(r" [DR] (ew_\w+_module)", told)) == modules
