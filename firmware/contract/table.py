@@ -16,7 +16,7 @@ A forest goes on, so that a new threshold changes nothing behind byte 48:
     20  u8   shape of the score: 0 sum * scale, 1 2 ** (sum * scale)
     21  u8   fraction, 0 to 20: a unit is 2 ** -fraction
     22  u16  0
-    24  f32  scale
+    24  f32  scale, from 2**-60 to below 2**30
     28  f32  threshold; the window is anomalous when the score is above
     32  f64  limit: ... which is when the sum of the leaf values is above this, summed in double, tree after tree
     40  i32  limit in units, rounded down
@@ -109,7 +109,9 @@ class Forest:
             raise TableError("%d leaf values" % self.values)
         if self.shape > EXP2 or self.fraction > MAX_FRACTION or zero:
             raise TableError("shape or fraction")
-        for number in (self.scale, self.threshold, self.limit):
+        if not 2.0**-60 <= self.scale < 2.0**30:
+            raise TableError("scale")
+        for number in (self.threshold, self.limit):
             if number - number != 0:  # infinite or NaN
                 raise TableError("a number of the header is not finite")
         self.units_at = FOREST_BYTES + 8 * self.values

@@ -75,7 +75,7 @@ def _scorer(facts: table.Forest, data: "memoryview | bytearray") -> "Callable[[a
 
     # In doubt is what units, half of one off for each tree, leave open, and what floats could round to the other side:
     # eight steps of one for the product, and as much for the power.
-    doubt = facts.trees // 2 + 1 + (abs(facts.limit_units) >> 21) + int(_POWER_STEPS / scale)
+    doubt = facts.trees // 2 + 1 + (abs(facts.limit_units) >> 21) + int(min(_POWER_STEPS / scale, 1 << 28))
     at = uctypes.addressof(data)
     # What table_viper and table_plain read; then room for features and their biases.
     plan = array("i", [_WIDE, _int32(at), _int32(at >> _WIDE) if _WIDE else 0])

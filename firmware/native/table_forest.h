@@ -141,9 +141,10 @@ static int ew_forest_check(const uint8_t *data, size_t size) {
     uint32_t trees = ew_u16(data + 16);
     uint32_t values = ew_u16(data + 18);
     int32_t limit = (int32_t)ew_u32(data + 40);
+    uint32_t scale = ew_u32(data + 24) >> 23; // sign and exponent
     if (n_features < 1 || n_features > EW_FOREST_FEATURES || trees < 1 || trees > 1024 || values < 1 ||
         values > 16384 || data[20] > 1 || data[21] > 20 || ew_u16(data + 22) || limit < -(1 << 30) ||
-        limit > 1 << 30 || (data[27] & 0x7F) == 0x7F || (data[31] & 0x7F) == 0x7F || (data[39] & 0x7F) == 0x7F) {
+        limit > 1 << 30 || scale < 127 - 60 || scale > 127 + 29 || (data[31] & 0x7F) == 0x7F || (data[39] & 0x7F) == 0x7F) {
         return EW_TABLE_HEADER;
     }
     uint64_t at = EW_FOREST_BYTES + 12 * values + 4 * n_features + EW_FOREST_DIGEST_BYTES * trees;

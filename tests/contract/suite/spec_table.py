@@ -24,7 +24,17 @@ _LEAF = _tree(_ONE)
 def forest(trees=(_STUMP, _LEAF), values=(-1.5, 0.25, 2.0), **lies):
     size = sum(len(tree) for tree in trees) + 2
     header = struct.pack(
-        table.FOREST_HEADER, len(trees), len(values), 0, lies.get("fraction", 2), 0, 0.5, 1.0, 2.0, 8, size
+        table.FOREST_HEADER,
+        len(trees),
+        len(values),
+        0,
+        lies.get("fraction", 2),
+        0,
+        lies.get("scale", 0.5),
+        1.0,
+        2.0,
+        8,
+        size,
     )
     data = bytearray(struct.pack(table.HEADER, table.MAGIC, table.FOREST, 0, lies.get("n_features", 2), 0, 0) + header)
     for value in values:
@@ -132,6 +142,10 @@ def test_numbers_that_are_none_are_refused():
     _refused(forest(n_features=129), "129 features")
     _refused(forest(fraction=21), "shape or fraction")
     _refused(forest(bias=(1 << 30) + 1), "bias 0")
+    for scale in (0.0, -0.5, 2.0**-61, 2.0**30, float("inf"), float("nan")):
+        _refused(forest(scale=scale), "scale")
+    for scale in (2.0**-60, 2.0**29):
+        table.Forest(forest(scale=scale)).check()
 
 
 def test_paths_may_be_long():
