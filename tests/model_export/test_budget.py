@@ -64,11 +64,12 @@ def test_export_refuses_a_model_over_the_budget_and_writes_nothing(tmp_path: Pat
     models.save(forest, tmp_path / "model")
     keys.create(tmp_path / "keys", "pump")
     out = tmp_path / "pump.ewa"
+    limit = size_of(forest) // 2
     arguments = ["export", str(tmp_path / "model"), "--version", "1.0.0", "--key", "pump"]
-    arguments += ["--keys", str(tmp_path / "keys"), "--out", str(out), "--budget-bytes", "3000"]
+    arguments += ["--keys", str(tmp_path / "keys"), "--out", str(out), "--budget-bytes", str(limit)]
     done = CliRunner().invoke(command, arguments)
     assert done.exit_code == 1
-    assert "--budget-bytes takes 3000. Train it with `--set n_estimators=" in done.output
+    assert f"--budget-bytes takes {limit}. Train it with `--set n_estimators=" in done.output
     assert not out.exists()
     done = CliRunner().invoke(command, [*arguments[:-1], "100000"])
     assert done.exit_code == 0, done.output
