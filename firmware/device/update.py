@@ -3,7 +3,8 @@
 Theory of operation. Two records share the work. The pointer (slots.py) says what runs and changes in single atomic
 stores: ARM, COMMIT and ROLLBACK are one store each. The update record (update_record.py) says how far an offer came;
 it is written before a step begins, and every step may be begun again. When power returns between the two, the pointer
-is right and start() brings the record in line with it.
+is right and start() brings the record in line with it. OFFER to ARM are the work of installer.py; what runs, the trial
+and the way back are here.
 
     state     what happens                                              then                   else
     IDLE      nothing wanted, or what is wanted runs                    on_want: OFFER
@@ -35,23 +36,13 @@ three such boots or wakes that end in an error take the model back. A model that
 Reports are made at least once: the record says that one is due until it is in the outbox.
 """
 
-import gc
-
 from micropython import const
 
 from contract.wire import (
-    REASON_BAD_DIGEST,
     REASON_BAD_FORMAT,
-    REASON_BAD_PATCH,
-    REASON_CUT,
-    REASON_FLASH,
-    REASON_LOAD_FAILED,
     REASON_LOW_BATTERY,
-    REASON_NO_SPACE,
     REASON_NOT_NOW,
-    REASON_NOT_SERVED,
     REASON_OK,
-    REASON_SELFTEST_FAILED,
     REASON_STALE_OFFER,
     REASON_TRIAL_FAILED,
     UPDATE_ARM,
@@ -59,12 +50,9 @@ from contract.wire import (
     UPDATE_DOWNLOAD,
     UPDATE_IDLE,
     UPDATE_OFFER,
-    UPDATE_PATCH,
     UPDATE_REFUSED,
     UPDATE_ROLLBACK,
-    UPDATE_SELFTEST,
     UPDATE_TRIAL,
-    UPDATE_VERIFY,
 )
 from device import detector, slots
 from device.update_record import Offer, UpdateRecord
@@ -73,29 +61,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-    from contract.artifact import Manifest
     from device.files import Files
+    from device.installer import Installer
     from device.trust import Policy
 
-_ENOSPC = const(28)  # the errno module of MicroPython leaves it out
-_MAX_BEGINNINGS = const(3)
-_MAX_STEPS = const(16)
-_MAX_STALLS = const(20)
+_WAITING = (REASON_LOW_BATTERY, REASON_NOT_NOW)
 _TRIAL_CLEAN_WAKES = const(3)
 _TRIAL_BAD_ENDS = const(3)
 _TRIAL_SILENT_SESSIONS = const(72)  # three days, tried once an hour: longer than most outages last
-
-# What step() does in a state, and the refusal once that has been begun three times.
-_STEPS = {
-    UPDATE_OFFER: ("_consider", REASON_FLASH),
-    UPDATE_PATCH: ("_apply_patch", REASON_BAD_PATCH),
-    UPDATE_VERIFY: ("_verify", REASON_BAD_DIGEST),
-    UPDATE_SELFTEST: ("_self_test", REASON_SELFTEST_FAILED),
-    UPDATE_ARM: ("_arm", REASON_FLASH),
-}
-_REPORTED = (UPDATE_DOWNLOAD, UPDATE_TRIAL, UPDATE_COMMIT, UPDATE_ROLLBACK, UPDATE_REFUSED)
-_ENDED = (UPDATE_COMMIT, UPDATE_ROLLBACK, UPDATE_REFUSED)
-_WAITING = (REASON_LOW_BATTERY, REASON_NOT_NOW)
 
 
 class Updater:
@@ -115,15 +88,11 @@ class Updater:
         self._policy = policy
         self._send = send
         self._slots = slots.Slots(fs, root)
-        self._record = UpdateRecord(fs, root)
-        self._download = None  # made when first needed since boot
-        self._fresh = False  # this boot entered the present state
+        self._record = UpdateRecord(fs, root, send)
+        self._installing: "Installer | None" = None  # until this boot needs one
+        self._loaded = self._slots.active
         self._on_trial = False  # the loaded model is on trial
-        self._detail = ""
         self._newest_want = 0
-        self._asked = False
-        self._moved = False
-        self.switched = False  # another model became active since load()
 
     @property
     def state(self) -> int:
@@ -134,6 +103,11 @@ class Updater:
     def model(self) -> slots.Installed | None:
         """The active model, None for SAFE."""
         return self._slots.model
+
+    @property
+    def switched(self) -> bool:
+        """True when another model became active since load()."""
+        return self._slots.active != self._loaded
 
     @property
     def places(self) -> slots.Slots:
@@ -180,7 +154,7 @@ class Updater:
         if self._slots.trial and not slept:
             self._count_bad_end("%d boots after a bad end")
         self._reconcile()
-        self._report()
+        self._record.report()
 
     def load(self, recheck: bool) -> detector.Detector | None:
         """The model to score with, from the active slot or, when that fails, the previous; None: use SAFE.
@@ -194,11 +168,12 @@ class Updater:
                     places, places.active, places.model, self._policy.schema_hash, bool(recheck or places.trial)
                 )
                 self._on_trial = bool(places.trial)
-                self.switched = False
+                self._loaded = places.active
                 return model
             except detector.DetectorError as e:
                 self._give_up(e.code, e.detail)
-        self._on_trial = self.switched = False
+        self._loaded = places.active
+        self._on_trial = False
         return None
 
     def end_wake(self, clean: bool) -> None:
@@ -233,22 +208,22 @@ class Updater:
                 self._roll_back("as the cloud asked", REASON_OK)
             return REASON_OK
         if self._slots.model is not None and self._slots.model.sha256 == offer.sha256:
-            if record.state == UPDATE_DOWNLOAD or record.state in _STEPS:
+            if record.under_way:
                 record.state = UPDATE_IDLE  # the cloud changed its mind
                 record.store()
             return REASON_OK
         if record.offer is not None and record.offer.sha256 == offer.sha256:
-            if record.state == UPDATE_DOWNLOAD or record.state in _STEPS:
+            if record.under_way:
                 return REASON_OK
             if record.state in (UPDATE_REFUSED, UPDATE_ROLLBACK) and record.config_version == config_version:
                 return record.reason
         if record.patching:
-            self._patching.discard(self._fs, self._root)
+            self._installer.discard_patch()
         record.offer = offer
         record.config_version = config_version
         record.steps = record.stalls = record.started = record.patching = 0
-        self._download = None
-        self._enter(UPDATE_OFFER)
+        record.download = None
+        record.enter(UPDATE_OFFER)
         return REASON_OK
 
     def on_statement(self, data: "bytes | memoryview", now_s: int) -> int:
@@ -267,48 +242,22 @@ class Updater:
         record = self._record
         news = reason != record.reason and (reason != REASON_OK or record.reason in _WAITING)
         if record.state == UPDATE_DOWNLOAD and news:
-            if self._download is None:
-                self._download = self._begin_download()
-            record.reason = reason
-            record.due = 1
-            record.store()
-            self._detail = ""
-            self._report()
+            self._installer.download()  # the report has its progress
+            record.tell(reason)
         return reason != REASON_OK
 
     def next_fetch(self) -> tuple | None:
         """(sha8, offset, length) of the piece to ask for now, or None; the same one until it has come."""
-        record = self._record
-        if record.state != UPDATE_DOWNLOAD:
-            return None
-        if self._download is None:
-            self._download = self._begin_download()
-        offset, length = self._download.next_piece()
-        if length == 0:  # the cut came between the last piece and the next state
-            self._enter(UPDATE_PATCH if record.patching else UPDATE_VERIFY)
-            return None
-        self._asked = True
-        return record.offer.patch if record.patching else record.offer.sha8, offset, length
+        return self._installer.next_fetch() if self._record.state == UPDATE_DOWNLOAD else None
 
     def on_chunk(self, sha8: bytes, offset: int, data: "bytes | memoryview", total: int, now_s: int) -> int:
         """Takes a CHUNK; now_s: unix time in seconds, or 0. Returns REASON_OK, or why the artifact was refused.
 
         A piece that was not asked for (another artifact, another place) is passed over.
         """
-        wanted = self.next_fetch()
-        if wanted is None or wanted[0] != bytes(sha8) or (len(data) and wanted[1] != offset):
+        if self._record.state != UPDATE_DOWNLOAD:
             return REASON_OK
-        patching = self._record.patching
-        size = self._record.offer.patch_size if patching else self._record.offer.size
-        if patching and (not len(data) or total != size or offset + len(data) > size):
-            self._guarded(self._fetch_whole, "patch not served")
-        elif not len(data):
-            self._refuse(REASON_NOT_SERVED)
-        elif total != size or offset + len(data) > size:
-            self._refuse(REASON_CUT, "%d bytes, not %d" % (total, size))
-        else:
-            self._guarded(self._take_piece, offset, data, now_s)
-        return self._record.reason
+        return self._installer.on_chunk(sha8, offset, data, total, now_s)
 
     def end_session(self, reached: bool) -> None:
         """After each session and each failed try for one; `reached`: the cloud acknowledged something."""
@@ -320,144 +269,32 @@ class Updater:
                 self._roll_back("%d sessions without an answer" % self._slots.silent)
             else:
                 self._commit_when_due()
-        record = self._record
-        if reached and self._asked and not self._moved and record.state == UPDATE_DOWNLOAD:
-            record.stalls += 1
-            if record.stalls >= _MAX_STALLS:
-                self._refuse(REASON_NOT_SERVED, "%d sessions without a piece" % record.stalls)
-            else:
-                record.store()
-        self._asked = self._moved = False
+        if self._installing is not None:
+            self._installing.end_session(reached)
 
     def step(self, now_s: int) -> bool:
         """Does what the present state asks for; True when the next one can be done at once.
 
         VERIFY takes about a second on an ESP32. SELFTEST needs the heap the new model needs: best done before load().
         """
-        record = self._record
-        if record.state not in _STEPS:
+        if not self._record.under_way or self._record.state == UPDATE_DOWNLOAD:
             return False
-        method, reason = _STEPS[record.state]
-        if not self._fresh:  # an earlier boot began this and did not end it
-            if record.attempts >= _MAX_BEGINNINGS and record.state == UPDATE_PATCH:
-                self._guarded(self._fetch_whole, "begun %d times" % record.attempts)
-                return False
-            if record.attempts >= _MAX_BEGINNINGS:
-                if record.state == UPDATE_SELFTEST:
-                    self._slots.condemn(record.offer.sha8)
-                self._refuse(reason, "begun %d times" % record.attempts)
-                return False
-            record.attempts += 1
-            record.store()
-        self._fresh = False
-        if record.steps > _MAX_STEPS:
-            self._refuse(reason, "%d states" % record.steps)
-        else:
-            self._guarded(getattr(self, method), now_s)
-        return record.state in _STEPS
+        return self._installer.step(now_s)
 
-    # What the states do
+    @property
+    def _installer(self) -> "Installer":
+        if self._installing is None:
+            from device.installer import Installer
 
-    def _consider(self, now_s: int) -> None:
-        offer = self._record.offer
-        self._admission.check_offer(self._fs, self._root, self._slots, offer, self._policy, now_s)
-        if self._slots.holds(offer.sha256):
-            self._enter(UPDATE_VERIFY)
-            return
-        if offer.patch_size and self._patching.suits(self._slots, self._record):
-            self._patching.discard(self._fs, self._root)
-            self._record.patching = 1
-        self._enter(UPDATE_DOWNLOAD)
-
-    def _take_piece(self, offset: int, data: "bytes | memoryview", now_s: int) -> None:
-        record = self._record
-        if record.patching:
-            self._download.write(data)
-            self._moved = True
-            if self._download.progress == record.offer.patch_size:
-                self._enter(UPDATE_PATCH)
-            return
-        if offset == 0:
-            head, _ = self._admission.check_head(data, record.offer, self._policy, self._slots, now_s)
-            self._download.begin(head.header.payload_at)
-        self._download.write(data)
-        self._moved = True
-        if self._download.progress == record.offer.size:
-            self._enter(UPDATE_VERIFY)
-
-    def _apply_patch(self, now_s: int) -> None:
-        from contract.patch import PatchError
-
-        self._download = None
-        try:
-            self._patching.apply(
-                self._fs, self._root, self._slots, self._record, self._policy, self._begin_download(), now_s
-            )
-        except (PatchError, EOFError, OSError, MemoryError, self._admission.ArtifactError) as e:
-            self._fetch_whole(str(e))
-            return
-        self._enter(UPDATE_VERIFY)
-
-    def _fetch_whole(self, detail: str) -> None:
-        """A patch is no use: the artifact itself is fetched."""
-        record = self._record
-        if record.started:
-            self._slots.vacate(self._slots.spare())
-        self._patching.discard(self._fs, self._root)
-        record.patching = record.started = 0
-        self._download = None
-        self._enter(UPDATE_DOWNLOAD, REASON_BAD_PATCH, detail)
-
-    def _verify(self, now_s: int) -> None:
-        slot = self._slots.spare()
-        try:
-            self._admission.check_flash(self._fs, self._slots, slot, self._record.offer, self._policy, now_s)
-        except (OSError, self._admission.ArtifactError) as e:
-            lost = isinstance(e, OSError) or e.code in (REASON_BAD_DIGEST, REASON_CUT)
-            if self._record.patching and lost:
-                self._fetch_whole(str(e))
-                return
-            if self._record.started or not lost:
-                raise
-            self._slots.vacate(slot)  # held from an earlier time
-            self._enter(UPDATE_DOWNLOAD)
-            return
-        if self._record.patching:
-            self._patching.discard(self._fs, self._root)
-        self._enter(UPDATE_SELFTEST)
-
-    def _self_test(self, _now_s: int) -> None:
-        places = self._slots
-        slot = places.spare()
-        manifest = self._unchanged(slot)
-        model = detector.load(
-            places, slot, slots.installed(manifest, self._record.offer.sha256), self._policy.schema_hash, False
-        )
-        vectors = self._admission.golden_vectors(self._fs, places, slot, manifest)
-        detector.self_test(model, vectors, manifest.tolerance)
-        detector.unload(places, slot)
-        self._enter(UPDATE_ARM)
-
-    def _arm(self, _now_s: int) -> None:
-        slot = self._slots.spare()
-        manifest = self._unchanged(slot)
-        self._slots.arm(slot, slots.installed(manifest, self._record.offer.sha256))
-        self.switched = True
-        self._enter(UPDATE_TRIAL)
-
-    def _unchanged(self, slot: int) -> "Manifest":
-        """The manifest in a slot, once its bytes have been shown to be those that were verified."""
-        offer = self._record.offer
-        if self._slots.digest(slot, offer.format) != offer.sha256:
-            raise self._admission.ArtifactError(REASON_BAD_DIGEST, "changed after verification")
-        return self._admission.read_manifest(self._fs, self._slots, slot)
+            self._installing = Installer(self._fs, self._root, self._policy, self._slots, self._record)
+        return self._installing
 
     # The trial
 
     def _commit_when_due(self) -> None:
         if self._slots.clean >= _TRIAL_CLEAN_WAKES and self._slots.contacted:
             self._slots.commit()
-            self._enter(UPDATE_COMMIT)
+            self._record.enter(UPDATE_COMMIT)
 
     def _count_bad_end(self, detail: str) -> None:
         self._slots.count_crash()
@@ -467,8 +304,7 @@ class Updater:
     def _roll_back(self, detail: str, reason: int = REASON_TRIAL_FAILED) -> None:
         self._match_offer()
         self._slots.fall_back(reason, reason != REASON_OK)
-        self.switched = True
-        self._enter(UPDATE_ROLLBACK, reason, detail)
+        self._record.enter(UPDATE_ROLLBACK, reason, detail)
 
     def _give_up(self, reason: int, detail: str) -> None:
         """The active model can not be loaded."""
@@ -489,13 +325,13 @@ class Updater:
         if self._slots.trial:
             if record.state != UPDATE_TRIAL:
                 self._match_offer()
-                self._enter(UPDATE_TRIAL)
+                self._record.enter(UPDATE_TRIAL)
         elif record.state in (UPDATE_ARM, UPDATE_TRIAL):
             model = self._slots.model
             if model is not None and record.offer is not None and model.sha256 == record.offer.sha256:
-                self._enter(UPDATE_COMMIT)
+                self._record.enter(UPDATE_COMMIT)
             elif record.state == UPDATE_TRIAL:
-                self._enter(UPDATE_ROLLBACK, self._slots.reason)
+                self._record.enter(UPDATE_ROLLBACK, self._slots.reason)
 
     def _match_offer(self) -> None:
         """Makes the record speak of the model on trial, should it have been lost."""
@@ -505,66 +341,3 @@ class Updater:
             self._record.offer = Offer(
                 model.name, model.version, model.sequence, model.sha256, 0, model.format, self._policy.arch
             )
-
-    def _enter(self, state: int, reason: int = REASON_OK, detail: str = "") -> None:
-        record = self._record
-        record.state = state
-        record.reason = reason
-        record.attempts = 1
-        record.steps = 0 if state in _ENDED else min(record.steps + 1, 255)
-        record.due = 1 if state in _REPORTED else 0
-        record.store()
-        self._fresh = True
-        self._detail = detail
-        self._report()
-
-    def _refuse(self, reason: int, detail: str = "") -> None:
-        written = self._record.started or self._record.state == UPDATE_SELFTEST
-        if self._record.patching:
-            self._patching.discard(self._fs, self._root)
-        self._enter(UPDATE_REFUSED, reason, detail)
-        if written:
-            self._slots.vacate(self._slots.spare())
-
-    def _report(self) -> None:
-        record = self._record
-        if not record.due:
-            return
-        offer = record.offer
-        progress = self._download.progress if self._download else 0
-        self._send(record.state, record.reason, offer.name, offer.version, offer.sha8, progress, self._detail[:64])
-        record.due = 0
-        record.store()
-
-    def _guarded(self, action: object, *args: object) -> None:
-        """Runs one step; what it finds wrong with the artifact, or with flash, becomes a refusal."""
-        try:
-            action(*args)
-        except (self._admission.ArtifactError, detector.DetectorError) as e:
-            self._refuse(e.code, e.detail)
-        except OSError as e:
-            self._refuse(REASON_NO_SPACE if e.errno == _ENOSPC else REASON_FLASH, str(e))
-        except MemoryError as e:
-            self._refuse(REASON_LOAD_FAILED, str(e))
-        gc.collect()
-
-    # A wake without an update needs neither the container format nor elliptic curves: they are imported when one does.
-
-    @property
-    def _admission(self) -> object:
-        from device import admission
-
-        return admission
-
-    @property
-    def _patching(self) -> object:
-        from device import patching
-
-        return patching
-
-    def _begin_download(self) -> object:
-        if self._record.patching and self._record.state == UPDATE_DOWNLOAD:
-            return self._patching.PatchDownload(self._fs, self._root, self._record)
-        from device import download
-
-        return download.Download(self._fs, self._root, self._slots, self._record, self._slots.spare())

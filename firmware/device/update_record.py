@@ -1,6 +1,7 @@
-"""What an update in progress must not forget: the offer and how far it came, one A/B record, `update`.
+"""What an update in progress must not forget, the offer and how far it came, and what the cloud is told of it.
 
-Losing this record loses an update's progress and nothing else: what runs is in the pointer (slots.py).
+It is one A/B record, `update`. Losing it loses an update's progress and nothing else: what runs is in the pointer
+(slots.py).
 """
 
 import struct
@@ -15,13 +16,25 @@ from contract.wire import (
     MAX_U32,
     MAX_VERSION,
     REASON_OK,
+    UPDATE_ARM,
+    UPDATE_COMMIT,
+    UPDATE_DOWNLOAD,
     UPDATE_IDLE,
+    UPDATE_OFFER,
+    UPDATE_PATCH,
+    UPDATE_REFUSED,
+    UPDATE_ROLLBACK,
+    UPDATE_SELFTEST,
+    UPDATE_TRIAL,
+    UPDATE_VERIFY,
 )
 from device.records import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from device.download import Download
     from device.files import Files
+    from device.patching import PatchDownload
 
 _LAYOUT = const(2)
 # layout, state, reason, attempts, steps, stalls, started, due, patching, config version
@@ -29,6 +42,9 @@ _FIELDS = "<BBBBBBBBBI"
 _OFFER = "<32sIIB16s32s32sI8s8sH"  # ..., patch size, patch, its base, bytes of the leave that follows
 _FIELD_BYTES = struct.calcsize(_FIELDS)
 _OFFER_BYTES = struct.calcsize(_OFFER)
+_UNDER_WAY = (UPDATE_OFFER, UPDATE_DOWNLOAD, UPDATE_PATCH, UPDATE_VERIFY, UPDATE_SELFTEST, UPDATE_ARM)
+_REPORTED = (UPDATE_DOWNLOAD, UPDATE_TRIAL, UPDATE_COMMIT, UPDATE_ROLLBACK, UPDATE_REFUSED)
+_ENDED = (UPDATE_COMMIT, UPDATE_ROLLBACK, UPDATE_REFUSED)
 
 
 class Offer:
@@ -85,16 +101,22 @@ class Offer:
 
 
 class UpdateRecord:
-    """The record's fields; store() after changing them.
+    """The record's fields; store() after changing them, enter() for another state. send: as for update.Updater.
 
     state UPDATE_*, reason REASON_*; attempts: boots that began this state; steps: states entered for this offer;
     stalls: sessions in which the cloud sent nothing; started: the slot was emptied for this offer; due: the state is
     still to be reported; patching: the offer is taken as a patch;
     config_version: of the WANT that made the offer; offer: Offer or None.
+
+    Not kept: fresh: this boot entered the present state; download: what fetches the offer, made when first needed.
     """
 
-    def __init__(self, fs: "Files", root: str) -> None:
+    def __init__(self, fs: "Files", root: str, send: object) -> None:
         self._record = Record(fs, root + "/update")
+        self._send = send
+        self._detail = ""
+        self.fresh = False
+        self.download: "Download | PatchDownload | None" = None
         self.load()
 
     def load(self) -> None:
@@ -158,6 +180,41 @@ class UpdateRecord:
             )
             data += offer.leave
         self._record.store(data)
+
+    @property
+    def under_way(self) -> bool:
+        """True from the offer until the model is armed or refused."""
+        return self.state in _UNDER_WAY
+
+    def enter(self, state: int, reason: int = REASON_OK, detail: str = "") -> None:
+        """Begins a state, stored and, where it is news to the cloud, reported."""
+        self.state = state
+        self.reason = reason
+        self.attempts = 1
+        self.steps = 0 if state in _ENDED else min(self.steps + 1, 255)
+        self.due = 1 if state in _REPORTED else 0
+        self.store()
+        self.fresh = True
+        self._detail = detail
+        self.report()
+
+    def tell(self, reason: int) -> None:
+        """Reports the present state once more, for another reason."""
+        self.reason = reason
+        self.due = 1
+        self.store()
+        self._detail = ""
+        self.report()
+
+    def report(self) -> None:
+        """Makes the report that is due, if one is."""
+        if not self.due:
+            return
+        offer = self.offer
+        progress = self.download.progress if self.download else 0
+        self._send(self.state, self.reason, offer.name, offer.version, offer.sha8, progress, self._detail[:64])
+        self.due = 0
+        self.store()
 
 
 def _is_plain(text: str, longest: int) -> bool:

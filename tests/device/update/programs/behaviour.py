@@ -494,7 +494,7 @@ def check_flash_that_refuses_a_piece_ends_the_download():
                 raise OSError(5)
             return open(path, mode)
 
-    board.updater._download._fs = Refusing
+    board.updater._record.download._fs = Refusing
     equal(board.piece(cloud, fetch), REASON_FLASH)
     board.wake(cloud)
     equal(board.outcomes()[-1], (UPDATE_REFUSED, REASON_FLASH))
