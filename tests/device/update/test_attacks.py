@@ -66,5 +66,7 @@ def test_there_are_forty_attacks_and_every_reason_that_refuses_an_artifact(table
         wire.REASON_OTHERS_KEY,
         wire.REASON_NO_MEMORY,  # the server's, before it offers anything
         wire.REASON_BAD_PATCH,  # refuses a patch and not the artifact: test_update.py
+        wire.REASON_LOW_BATTERY,  # a download waits and nothing is refused: test_update.py
+        wire.REASON_NOT_NOW,
     }
     assert {attack.reason for attack in table} == set(range(len(wire.REASON_NAMES))) - elsewhere
