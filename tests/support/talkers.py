@@ -159,6 +159,17 @@ class Talker:
             except (aiomqtt.MqttError, OSError):
                 await asyncio.sleep(0.05)
 
+    async def say_hello(self) -> None:
+        """One more session, in which it says what it holds, as a board does once a day; returns when that is heard."""
+        async with self._client() as client:
+            await client.subscribe(wire.topic(self.device, wire.KIND_ACK), qos=1, timeout=3)
+            await self._publish(client, w.encode(self.hello()))
+            async with asyncio.timeout(10):
+                async for message in client.messages:
+                    ack = w.decode_downlink(bytes(message.payload))  # type: ignore[arg-type]
+                    if isinstance(ack, w.Ack) and ack.heard_ms == self.t_ms:
+                        return
+
     def _client(self) -> aiomqtt.Client:
         return aiomqtt.Client(
             self.settings.host,
