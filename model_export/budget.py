@@ -131,7 +131,8 @@ def _with(model: Model, setting: str, value: int) -> Model:
     settings = model.card["settings"] | {setting: value}
     seen = model.as_seen(model.train)
     estimator = model.detector.fit(seen.astype(np.float64), None, model.card["seed"], settings)
-    model.detector.settle(scaling.split(estimator)[1], model.dtype)
+    scalers, core = scaling.split(estimator)
+    model.detector.settle(core, model.dtype, scalers)
     limit = float(np.float32(np.quantile(reference_scores(estimator, seen), 0.99)))
     return Model(estimator, model.train, model.held_out, model.card | {"threshold": limit})
 

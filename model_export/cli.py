@@ -164,7 +164,7 @@ def _plain(name: str) -> str:
     type=click.Choice(["native", "blob"]),
     default="native",
     show_default=True,
-    help="Machine code for one architecture, or a table that any board scores; tree ensembles have tables.",
+    help="Machine code for one architecture, or a table that any board scores: tree ensembles, and Gaussians of int16.",
 )
 @click.option("--arch", help="x64, rv32imc, armv7emsp or xtensawin; by default that of --board, else x64.")
 @click.option("--board", help="Refuse a model too heavy for it: esp32, esp32-s3, esp32-c3, esp32-c6 or nrf52840.")

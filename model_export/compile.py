@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import contract
+from contract import table
 from model_export import runtime
 from model_export.errors import ModelError
 
@@ -69,7 +70,21 @@ def check_tools(arch: str) -> None:
 
 
 # What scores a table blob on a board, in the order of a reader.
-TABLE_MODULES = ("contract/__init__", "contract/table", "device/table", "device/table_viper", "device/table_plain")
+TABLE_MODULES = (
+    "contract/__init__",
+    "contract/table",
+    "contract/table_gaussian",
+    "device/table",
+    "device/table_viper",
+    "device/table_plain",
+)
+
+
+def table_import(blob: bytes) -> str:
+    """The line of MicroPython that imports as `Table` what scores a blob, as firmware/device/detector.py does."""
+    if table.kind_of(blob) == table.GAUSSIAN:
+        return "from contract.table_gaussian import Gaussian as Table"
+    return "from device.table import Forest as Table"
 
 
 def table_modules(arch: str) -> dict[str, bytes]:

@@ -20,18 +20,20 @@ def c_source(model: Model) -> str:
 def table(model: Model, base: bytes | None = None) -> bytes:
     """The table blob of a model; base: an earlier blob whose trees shall keep their bytes.
 
-    Raises ModelError(unsupported) for a detector that has none, and for an int16 model.
+    Raises ModelError(unsupported) for a detector that has none, and for a model of another dtype than its blob.
     """
-    if model.dtype == INT16:
-        raise ModelError(
-            "unsupported", "an int16 model has no table blob: export it as native, or train it with --dtype float32"
-        )
     detector = model.detector
     if not isinstance(detector, HasTable):
         known = ", ".join(name for name, other in DETECTORS.items() if isinstance(other, HasTable))
         raise ModelError("unsupported", f"{detector.name} has no table blob, {known} have: export it as native")
+    if model.dtype != detector.table_dtype:
+        raise ModelError(
+            "unsupported",
+            f"{detector.name} of {model.dtype} has no table blob: export it as native, or train it with "
+            f"--dtype {detector.table_dtype}",
+        )
     scalers, core = scaling.split(model.estimator)
-    return detector.table(core, scalers, model.threshold, base)
+    return detector.table(core, scalers, model.threshold, model.shifts, base)
 
 
 def _on_int16(source: str, shifts: list[int]) -> str:

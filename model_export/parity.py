@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model_export import adversarial, runtime
-from model_export.compile import table_modules
+from model_export.compile import table_import, table_modules
 from model_export.errors import ModelError
 from model_export.model import Model
 
@@ -20,9 +20,9 @@ import model
 n = model.n_features()
 """
 _TABLE = """
-from device.table import Forest
+{opening}
 with open('blob', 'rb') as file:
-    model = Forest(bytearray(file.read()))
+    model = Table(bytearray(file.read()))
 model.check()
 n = model.n_features
 """
@@ -62,7 +62,7 @@ def table_scores(blob: bytes, points: npt.NDArray[np.int32], plain: bool = False
     files = table_modules("x64")
     if plain:
         del files["device/table_viper.mpy"]
-    return _scores(files | {"blob": blob}, _TABLE, points)
+    return _scores(files | {"blob": blob}, _TABLE.format(opening=table_import(blob)), points)
 
 
 def _scores(files: dict[str, bytes], opening: str, points: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model_export import runtime
-from model_export.compile import NATIVE_DIR, check_tools, micropython_dir, table_modules
+from model_export.compile import NATIVE_DIR, check_tools, micropython_dir, table_import, table_modules
 from model_export.errors import ModelError
 
 BUILD_DEADLINE_S = 600
@@ -66,8 +66,8 @@ n = model.n_features()
 """
 # The blob is scored where it lies, as in a mapped partition.
 _TABLE = """
-from device.table import Forest
-model = Forest(uctypes.bytearray_at(*files['blob']))
+{opening}
+model = Table(uctypes.bytearray_at(*files['blob']))
 model.check()
 n = model.n_features
 """
@@ -105,7 +105,7 @@ def table_scores(blob: bytes, points: npt.NDArray[np.int32], plain: bool = False
     files = table_modules("rv32imc")
     if plain:
         del files["device/table_viper.mpy"]
-    return _scores(files | {"blob": blob}, _TABLE, points)
+    return _scores(files | {"blob": blob}, _TABLE.format(opening=table_import(blob)), points)
 
 
 def _scores(files: dict[str, bytes], opening: str, points: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:

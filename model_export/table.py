@@ -1,4 +1,4 @@
-"""Encodes models as table blobs; contract/table.py says what each byte means.
+"""Encodes models as table blobs; contract/table.py and table_gaussian.py say what each byte means.
 
 A forest keeps the bytes of the trees it shares with an earlier blob: features keep the biases of `base`, leaf values
 their index, new ones take the places of those no longer used and then the end. Without a base the leaf values that
@@ -11,11 +11,13 @@ from hashlib import sha256
 
 import numpy as np
 
-from contract import table
+from contract import table, table_gaussian
+from model_export.detectors.arrays import Vectors
 from model_export.detectors.trees import Ensemble, IntegerTree, fraction_bits
 from model_export.errors import ModelError
 
 _NARROW = 0xFFFF  # the greatest bound of 16 bits
+_ROUNDED = 2.0**-10  # of a step; doubles are off by less than 2**-20 of one
 
 
 def forest(ensemble: Ensemble, threshold: float, base: bytes | None = None) -> bytes:
@@ -55,6 +57,33 @@ def forest(ensemble: Ensemble, threshold: float, base: bytes | None = None) -> b
     table.seal(data)
     blob = bytes(data)
     table.Forest(blob).check()
+    return blob
+
+
+def gaussian(
+    factor: Vectors, mean: Vectors, fractions: Vectors, shifts: list[int], exponent: int, threshold: float
+) -> bytes:
+    """The blob of a Gaussian that was settled on the grids of contract/table_gaussian.py, whose names these are.
+
+    factor: (n, n), whole, within int16; mean: (n,), whole but for the rounding of doubles; shifts: what the blob calls
+    loss. Raises ModelError(bad-model) for one that the format cannot hold.
+    """
+    whole = np.rint(mean)
+    if np.abs(mean - whole).max() > _ROUNDED:
+        raise ModelError("bad-model", "its parameters are no whole numbers of the table's steps: train it again")
+    limit = table_gaussian.limit_of(struct.unpack("<I", struct.pack("<f", threshold))[0], exponent)
+    _require_range("fraction bits of a feature", float(fractions.max()), table_gaussian.MAX_FRACTION)
+    _require_range("steps of a mean", float(np.abs(whole).max()), table_gaussian.MAX_MEAN)
+    _require_range("bits of exponent", exponent, table_gaussian.MAX_EXPONENT)
+    _require_range("units of the threshold", limit, table_gaussian.MAX_LIMIT)
+    n = len(factor)
+    data = bytearray(struct.pack(table.HEADER, table.MAGIC, table.GAUSSIAN, 0, n, 0, 0))
+    data += struct.pack(table_gaussian.GAUSSIAN_HEADER, threshold, exponent, 0, 0, limit)
+    data += whole.astype("<i4").tobytes() + bytes(shifts) + fractions.astype(np.uint8).tobytes()
+    data += np.concatenate([factor[j:, j] for j in range(n)]).astype("<i2").tobytes()
+    table.seal(data)
+    blob = bytes(data)
+    table_gaussian.Gaussian(blob).check()
     return blob
 
 
@@ -151,4 +180,14 @@ def _require(what: str, count: int, limit: int) -> None:
             "bad-model",
             f"{count} {what}, and a table blob holds {limit}: train with a smaller n_estimators or max_depth, or "
             "export a native module",
+        )
+
+
+def _require_range(what: str, found: float, limit: int) -> None:
+    if found > limit:
+        raise ModelError(
+            "bad-model",
+            f"{found:.3g} {what}, and a table blob holds {limit:.3g}: the spreads of the features are too far apart or "
+            "the threshold is too high for its integers. Give wide features a coarser scale in the schema, leave out "
+            "features that say the same, or export a native module",
         )

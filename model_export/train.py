@@ -197,7 +197,8 @@ def _fit(
             raise ModelError("unsupported", f"settings of {detector.name}: {error}") from None
         except ValueError as error:
             raise ModelError("bad-data", f"{detector.name} cannot be fitted to this data: {error}") from None
-    detector.settle(scaling.split(estimator)[1], plan.dtype)
+    scalers, core = scaling.split(estimator)
+    detector.settle(core, plan.dtype, scalers)
     return estimator, sorted({str(warning.message).partition(":")[0] for warning in caught})
 
 

@@ -15,13 +15,15 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.errors import BlobCorrupt, BlobMissing
-from cloud.inference.forest import Scorer
+from cloud.inference import forest, gaussian
 from cloud.models.blobs import Blobs
 from cloud.store.tables import aliases, artifacts, models
 from contract import artifact, table
 
 REFERENCE = "reference"
 _MAX_LOADED = 16
+
+Scorer = forest.Scorer | gaussian.Scorer
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,8 @@ class References:
         found: Reference | str
         try:
             _, manifest, golden, payload = artifact.split(await self._blobs.get(digest))
-            scorer = Scorer(payload)
+            scores = gaussian if table.kind_of(payload) == table.GAUSSIAN else forest
+            scorer = scores.Scorer(payload)
             _self_test(scorer, manifest, golden)
         except (BlobMissing, BlobCorrupt) as error:
             return f"{name} {version} cannot be read: {error}"  # not kept: a restored blob counts at once

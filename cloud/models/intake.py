@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 
 from cloud.errors import BadArtifact, BadRequest
 from contract import artifact, table, wire
+from contract.table_gaussian import Gaussian
 
 MAX_CARD_BYTES = 256 * 1024
 MAX_ARTIFACTS = 16  # of one upload
@@ -101,16 +102,16 @@ def _check_table(manifest: artifact.Manifest, payload: bytes) -> None:
     """Raises BadArtifact for a table blob that each board would refuse, after its download, at the self-test."""
     next_step = "export the model again with `edgewise model export --target blob`"
     try:
-        forest = table.Forest(payload)
-        forest.check()
+        held = Gaussian(payload) if table.kind_of(payload) == table.GAUSSIAN else table.Forest(payload)
+        held.check()
     except table.TableError as error:
         raise BadArtifact(f"its table blob is not sound: {error}", next_step) from None
-    for what, held, signed in (
-        ("n_features", forest.n_features, manifest.n_features),
-        ("threshold", forest.threshold, manifest.threshold),
+    for what, found, signed in (
+        ("n_features", held.n_features, manifest.n_features),
+        ("threshold", held.threshold, manifest.threshold),
     ):
-        if held != signed:
-            raise BadArtifact(f"its table blob has {what} {held:g}, its manifest {signed:g}", next_step)
+        if found != signed:
+            raise BadArtifact(f"its table blob has {what} {found:g}, its manifest {signed:g}", next_step)
 
 
 def public_key_of(raw: bytes) -> ec.EllipticCurvePublicKey:

@@ -3,7 +3,7 @@
 Runs on MicroPython and CPython, touches no file. All integers are little-endian; n bytes at `offset`:
 
     0   magic "EWT1"
-    4   u8   kind: 1 forest
+    4   u8   kind: 1 forest, 2 Gaussian (table_gaussian.py)
     5   u8   0
     6   u16  n_features, 1 to 128
     8   u32  size of the blob in bytes
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
 MAGIC = b"EWT1"
 FOREST = 1
+GAUSSIAN = 2
 HEADER_BYTES = 16
 FOREST_BYTES = 48
 DIGEST_BYTES = 8
@@ -88,7 +89,7 @@ class Forest:
 
     def __init__(self, data: "Buffer") -> None:
         """Reads the header and holds every length against the others; the trees go unread. Raises TableError."""
-        self.n_features = _header(data, FOREST)
+        self.n_features = read_header(data, FOREST)
         if len(data) < FOREST_BYTES:
             raise TableError("%d bytes of forest header" % len(data))
         (
@@ -173,7 +174,13 @@ class Forest:
             raise TableError("limit")
 
 
-def _header(data: "Buffer", kind: int) -> int:
+def kind_of(data: "Buffer") -> int:
+    """Which kind of blob it says it is; 0 when it is too short to say. Its reader checks the rest."""
+    return data[4] if len(data) > 4 else 0
+
+
+def read_header(data: "Buffer", kind: int) -> int:
+    """n_features of a blob of `kind`; raises TableError when the header is another's, or the size is not the blob's."""
     if len(data) < HEADER_BYTES:
         raise TableError("%d bytes of header" % len(data))
     magic, found, zero, n_features, size, _ = struct.unpack_from(HEADER, data, 0)

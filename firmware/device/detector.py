@@ -2,7 +2,7 @@
 
 Only this file knows how a payload becomes a function. A native payload is a .mpy with two functions,
 `score(features: array('i')) -> float` and `n_features() -> int`, imported from its slot's folder. A table blob is data,
-scored where it lies by device/table.py, whose modules are loaded only when a model needs them.
+scored where it lies by device/table.py or contract/table_gaussian.py, loaded only when a model needs them.
 """
 
 import gc
@@ -152,17 +152,22 @@ def load(slots: "Slots", slot: int, model: "Installed", schema_hash: bytes, rech
 
 def _load_table(slots: "Slots", slot: int, model: "Installed") -> Detector:
     gc.collect()
-    from device import table
+    from contract import table as form
 
-    gc.collect()
     try:
-        forest = table.Forest(slots.read_in_place(slot, model.format))
-    except (OSError, table.table.TableError) as e:
+        data = slots.read_in_place(slot, model.format)
+        if form.kind_of(data) == form.GAUSSIAN:
+            from contract.table_gaussian import Gaussian as Table
+        else:
+            from device.table import Forest as Table
+        gc.collect()
+        table = Table(data)
+    except (OSError, form.TableError) as e:
         raise DetectorError(REASON_LOAD_FAILED, str(e))
-    _require_features(forest.n_features, model)
-    if forest.threshold != model.threshold:
-        raise DetectorError(REASON_LOAD_FAILED, "payload decides at %g" % forest.threshold)
-    return Detector(model, forest.score, forest)
+    _require_features(table.n_features, model)
+    if table.threshold != model.threshold:
+        raise DetectorError(REASON_LOAD_FAILED, "payload decides at %g" % table.threshold)
+    return Detector(model, table.score, table)
 
 
 def _require_features(n_features: int, model: "Installed") -> None:

@@ -4,6 +4,7 @@ emlearn converts MLPRegressor too, with weights cut to six digits after the poin
 scikit-learn holds, so that both decide alike.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ class Autoencoder:
         core.fit(values, values if width > 1 else values.ravel())
         return make_pipeline(*scalers, core) if scalers else core
 
-    def settle(self, estimator: MLPRegressor, dtype: str = FLOAT32) -> None:
+    def settle(self, estimator: MLPRegressor, dtype: str = FLOAT32, scalers: Sequence[Any] = ()) -> None:
         if max(estimator.n_features_in_, *(len(bias) for bias in estimator.intercepts_)) > MAX_WIDTH:
             raise ModelError("budget", f"a layer is wider than {MAX_WIDTH}: use smaller hidden_layer_sizes")
         if estimator.n_outputs_ != estimator.n_features_in_:

@@ -1,5 +1,6 @@
 """What every detector gives: a fitted scikit-learn estimator, one score (higher is more anomalous), and C for it."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -29,9 +30,9 @@ class Detector(Protocol):
         """A fitted estimator or Pipeline; `settings` are scikit-learn's own parameters and those the class adds."""
         ...
 
-    def settle(self, estimator: Any, dtype: str = FLOAT32) -> None:
+    def settle(self, estimator: Any, dtype: str = FLOAT32, scalers: Sequence[Any] = ()) -> None:
         """Rounds fitted parameters to float32, or to the int16 of detectors/numbers.py, in place: the board's table and
-        scikit-learn then hold the same model."""
+        scikit-learn then hold the same model. scalers: the fitted ones in front of the estimator."""
         ...
 
     def scores(self, estimator: Any, values: Vectors) -> Vectors:
@@ -52,8 +53,12 @@ class Detector(Protocol):
 
 @runtime_checkable
 class HasTable(Protocol):
-    """A detector that can be a table blob (contract/table.py) as well."""
+    """A detector that can be a table blob (contract/table.py) as well, when it was settled as `table_dtype`."""
 
-    def table(self, estimator: Any, scalers: list[Any], threshold: float, base: bytes | None = None) -> bytes:
-        """The blob; base: an earlier one to stay close to."""
+    table_dtype: str
+
+    def table(
+        self, estimator: Any, scalers: list[Any], threshold: float, shifts: list[int], base: bytes | None = None
+    ) -> bytes:
+        """The blob; shifts: the bits that each feature loses; base: an earlier blob to stay close to."""
         ...

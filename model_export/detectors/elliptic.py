@@ -1,11 +1,13 @@
 """EllipticEnvelope: the squared Mahalanobis distance to a robust centre, by emlearn's inline C."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.covariance import EllipticEnvelope
 
+from model_export import table
 from model_export.detectors import emlearn_code
 from model_export.detectors.arrays import Vectors, Windows
 from model_export.detectors.ctext import c_array, c_float, float_above
@@ -19,6 +21,8 @@ MAX_CONDITION = 1e9
 # emlearn writes constants with six digits after the point. In coordinates whose spread is 2**-_SHRINK the entries of
 # the precision matrix grow by 4**_SHRINK, and what six digits cut off falls below the rounding of a float.
 _SHRINK = 6
+# An int16 mean is off by at most half a step of 2**-10 of its feature's spread.
+_MEAN_BITS = 10
 
 
 class Elliptic:
@@ -27,6 +31,7 @@ class Elliptic:
     name = "elliptic-envelope"
     estimators = (EllipticEnvelope,)
     supervised = False
+    table_dtype = INT16
 
     def fit(
         self,
@@ -40,10 +45,10 @@ class Elliptic:
         chosen: dict[str, Any] = {"support_fraction": 0.9, "random_state": seed} | settings
         return EllipticEnvelope(**chosen).fit(vectors)
 
-    def settle(self, estimator: EllipticEnvelope, dtype: str = FLOAT32) -> None:
-        """Nothing in float32: the matrix is kept in double. In int16 its Cholesky factor is."""
+    def settle(self, estimator: EllipticEnvelope, dtype: str = FLOAT32, scalers: Sequence[Any] = ()) -> None:
+        """Nothing in float32: the matrix is kept in double. In int16 its Cholesky factor is, and the mean."""
         if dtype == INT16:
-            settle_int16(estimator)
+            settle_int16(estimator, fold(list(scalers), estimator.n_features_in_))
 
     def scores(self, estimator: EllipticEnvelope, values: Vectors) -> Vectors:
         return -estimator.score_samples(values)
@@ -90,20 +95,48 @@ static float model_score(const EW_FEATURE *x) {{
 }}
 """
 
+    def table(
+        self, estimator: Any, scalers: list[Any], threshold: float, shifts: list[int], base: bytes | None = None
+    ) -> bytes:
+        if base:
+            raise ModelError("unsupported", "the table of a Gaussian has no trees to keep: leave out --base")
+        affine = fold(scalers, estimator.n_features_in_)
+        exponent = np.rint(np.log2(estimator.int16_scale_ * affine.scale))
+        bits = fractions(exponent)
+        return table.gaussian(
+            factor=estimator.int16_factor_,
+            mean=(affine.offset + estimator.location_ / affine.scale) * np.exp2(bits),
+            fractions=bits,
+            shifts=shifts,
+            exponent=2 * int(bits[0] - exponent[0] - np.log2(estimator.int16_unit_)),
+            threshold=threshold,
+        )
 
-def settle_int16(estimator: Any) -> None:
-    """Puts the precision matrix on int16: L L' with L whole multiples of a unit, in coordinates of about unit spread.
 
-    A matrix rounded entry by entry may have no inverse any more; a product of factors stays a squared length. The
-    factor is kept with the estimator, where `_int16_source` finds it.
+def settle_int16(estimator: Any, affine: Affine) -> None:
+    """Puts the precision matrix on int16, L L' with L whole multiples of a unit, and the mean on whole steps.
+
+    Both in coordinates of about unit spread, powers of two of a count of the feature, which `affine` maps to what the
+    estimator takes: so a table blob has nothing to round. A matrix rounded entry by entry may have no inverse any more;
+    a product of factors stays a squared length. The factor is kept with the estimator, where `_int16_source` finds it.
     """
     precision = np.asarray(estimator.get_precision())
-    scale = np.exp2(np.round(np.log2(np.diag(precision)) / 2))
+    exponent = np.round(np.log2(np.diag(precision) * affine.scale**2) / 2)
+    scale = np.exp2(exponent) / affine.scale
     spread = 1.0 / np.sqrt(np.diag(precision))
     check_condition(precision * np.outer(spread, spread))
     factor, unit = grid(np.linalg.cholesky(precision / np.outer(scale, scale)).astype(np.float64))
+    step = np.exp2(-fractions(exponent))
+    mean = np.rint((affine.offset + estimator.location_ / affine.scale) / step) * step
     estimator.int16_factor_, estimator.int16_unit_, estimator.int16_scale_ = factor, float(unit), scale
     estimator.precision_ = (factor @ factor.T) * unit**2 * np.outer(scale, scale)
+    estimator.location_ = (mean - affine.offset) * affine.scale
+
+
+def fractions(exponent: Vectors) -> Vectors:
+    """Bits of a count, 0 or more, that the steps of each mean have, so that a step is the same part of each spread,
+    2**-exponent counts: whole counts where that is widest, and 2**-10 of a spread at most."""
+    return exponent + max(_MEAN_BITS, -float(exponent.min()))
 
 
 def _int16_source(estimator: Any, affine: Affine, threshold: float) -> str:

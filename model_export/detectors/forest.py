@@ -4,7 +4,7 @@ Every tree becomes one C function by emlearn's inline generator, told that leave
 they add to the score: so its comparisons serve a forest it does not know, and classifiers whose leaves it would round.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -26,7 +26,9 @@ from model_export.errors import ModelError
 class _Forest:
     """What ensembles share: nothing to settle, and C from integer trees."""
 
-    def settle(self, estimator: Any, dtype: str = FLOAT32) -> None:
+    table_dtype = FLOAT32
+
+    def settle(self, estimator: Any, dtype: str = FLOAT32, scalers: Sequence[Any] = ()) -> None:
         """Nothing: cuts are integers, leaf values stay double."""
 
     def ensemble(self, estimator: Any, scalers: list[Any], threshold: float) -> Ensemble:
@@ -40,7 +42,9 @@ class _Forest:
         ensemble = self.ensemble(estimator, scalers, threshold)
         return inline_source(ensemble if dtype == FLOAT32 else within_int16(ensemble), threshold)
 
-    def table(self, estimator: Any, scalers: list[Any], threshold: float, base: bytes | None = None) -> bytes:
+    def table(
+        self, estimator: Any, scalers: list[Any], threshold: float, shifts: list[int], base: bytes | None = None
+    ) -> bytes:
         return table.forest(self.ensemble(estimator, scalers, threshold), threshold, base)
 
 

@@ -4,6 +4,7 @@ Shrinkage keeps the matrix invertible where windows are few and features say nea
 and unlike EllipticEnvelope it takes every training window for normal: what is rare but was recorded as normal counts.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from sklearn.covariance import LedoitWolf
 
 from model_export.detectors.arrays import Vectors, Windows
 from model_export.detectors.elliptic import Elliptic
-from model_export.detectors.numbers import FLOAT32
+from model_export.detectors.numbers import FLOAT32, INT16
 from model_export.detectors.scaling import fit_scaled, fold, scaler_of
 
 # A feature is rounded to a whole count, which is noise of this variance, in counts squared (Bennett, 1948).
@@ -26,6 +27,7 @@ class Gaussian:
     name = "gaussian"
     estimators = (LedoitWolf,)
     supervised = False
+    table_dtype = INT16
 
     def fit(
         self,
@@ -43,9 +45,9 @@ class Gaussian:
         core.precision_ = pinvh(core.covariance_)
         return pipeline
 
-    def settle(self, estimator: LedoitWolf, dtype: str = FLOAT32) -> None:
+    def settle(self, estimator: LedoitWolf, dtype: str = FLOAT32, scalers: Sequence[Any] = ()) -> None:
         """As an elliptic envelope's."""
-        Elliptic().settle(estimator, dtype)
+        Elliptic().settle(estimator, dtype, scalers)
 
     def scores(self, estimator: LedoitWolf, values: Vectors) -> Vectors:
         return estimator.mahalanobis(values)
@@ -55,3 +57,8 @@ class Gaussian:
     ) -> str:
         # The same quadratic form, of the same three attributes.
         return Elliptic().c_source(estimator, scalers, threshold, seen, dtype)
+
+    def table(
+        self, estimator: LedoitWolf, scalers: list[Any], threshold: float, shifts: list[int], base: bytes | None = None
+    ) -> bytes:
+        return Elliptic().table(estimator, scalers, threshold, shifts, base)

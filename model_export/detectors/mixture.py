@@ -4,6 +4,7 @@ emlearn converts them too, but to a table that a native module cannot hold (a st
 constant), with expf and logf of a C library that is not there, and with constants cut to six digits.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ class _Mixture:
 
     supervised = False
 
-    def settle(self, estimator: Any, dtype: str = FLOAT32) -> None:
+    def settle(self, estimator: Any, dtype: str = FLOAT32, scalers: Sequence[Any] = ()) -> None:
         estimator.means_ = settled(estimator.means_, dtype)
         factors = estimator.precisions_cholesky_
         # Each component has its unit: a tight one has factors much larger than a wide one's.

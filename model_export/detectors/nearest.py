@@ -1,5 +1,6 @@
 """Distance to the nearest of a few points: centres of KMeans, or remembered normal windows."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ class Centres:
         scalers, others = scaler_of(settings)
         return fit_scaled(scalers, KMeans(**({"n_clusters": 8, "n_init": 4, "random_state": seed} | others)), vectors)
 
-    def settle(self, estimator: KMeans, dtype: str = FLOAT32) -> None:
+    def settle(self, estimator: KMeans, dtype: str = FLOAT32, scalers: Sequence[Any] = ()) -> None:
         estimator.cluster_centers_ = settled(estimator.cluster_centers_, dtype)
 
     def scores(self, estimator: KMeans, values: Vectors) -> Vectors:
@@ -66,7 +67,7 @@ class Neighbours:
         core.fit(settled(_cover(values, points, seed), FLOAT32))
         return pipeline
 
-    def settle(self, estimator: NearestNeighbors, dtype: str = FLOAT32) -> None:
+    def settle(self, estimator: NearestNeighbors, dtype: str = FLOAT32, scalers: Sequence[Any] = ()) -> None:
         if estimator.n_neighbors != 1:
             raise ModelError("unsupported", "nearest-neighbour is exported for n_neighbors=1 only")
         estimator.fit(settled(estimator._fit_X, dtype))

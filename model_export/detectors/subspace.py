@@ -1,5 +1,6 @@
 """Principal components: the squared error of reconstructing a window from the leading ones."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ class Subspace:
             )
         return fitted
 
-    def settle(self, estimator: PCA, dtype: str = FLOAT32) -> None:
+    def settle(self, estimator: PCA, dtype: str = FLOAT32, scalers: Sequence[Any] = ()) -> None:
         if estimator.whiten:
             raise ModelError("unsupported", "PCA(whiten=True) cannot be exported: use whiten=False")
         estimator.mean_ = settled(estimator.mean_, FLOAT32)

@@ -1,5 +1,6 @@
 """OneClassSVM with the radial basis kernel, where its support vectors fit."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ class Support:
         scalers, others = scaler_of(settings)
         return fit_scaled(scalers, OneClassSVM(**({"nu": 0.05} | others)), vectors)
 
-    def settle(self, estimator: OneClassSVM, dtype: str = FLOAT32) -> None:
+    def settle(self, estimator: OneClassSVM, dtype: str = FLOAT32, scalers: Sequence[Any] = ()) -> None:
         if estimator.kernel != "rbf":
             raise ModelError("unsupported", f"OneClassSVM(kernel={estimator.kernel!r}) cannot be exported: use 'rbf'")
         count = len(estimator.support_vectors_)

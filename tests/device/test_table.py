@@ -26,7 +26,7 @@ model = Installed(bytes(32), 1, 0, {threshold!r}, 0.0, {n_features}, wire.FORMAT
 golden = [(array('i', row), score) for row, score in {golden!r}]
 def load():
     loaded = detector.load(slots, 0, model, b'features', False)
-    detector.self_test(loaded, iter(golden), 1e-6)
+    detector.self_test(loaded, iter(golden), {tolerance!r})
     return loaded
 """
 REFUSED = """
@@ -47,15 +47,19 @@ def forest() -> tuple[Model, bytes]:
 
 
 def slot(root: Path, blob: bytes, **changes: object) -> str:
-    """The program that has `blob` in slot a, below `root`."""
+    """The program that has `blob` in slot a, below `root`; `changes` replace what the forest's manifest would say."""
     folder = root / "models" / "a"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "slot_a.bin").write_bytes(blob)
+    return SLOT.format(root=str(root), **(_facts() | changes))
+
+
+@cache
+def _facts() -> dict[str, object]:
     model, _ = forest()
     rows = model.held_out[::200][:8]
     golden = [(row, float(np.float32(score))) for row, score in zip(rows.tolist(), model.scores(rows), strict=True)]
-    facts = {"threshold": model.threshold, "n_features": rows.shape[1], "golden": golden}
-    return SLOT.format(root=str(root), **(facts | changes))
+    return {"threshold": model.threshold, "n_features": rows.shape[1], "golden": golden, "tolerance": 1e-6}
 
 
 def test_a_blob_in_a_slot_is_loaded_tested_and_scored(tmp_path: Path):

@@ -10,7 +10,9 @@ import pytest
 
 from contract import artifact
 from contract import table as wire_format
+from contract.table_gaussian import Gaussian
 from model_export import sign, table
+from model_export.detectors import numbers
 from model_export.detectors.trees import Ensemble, IntegerTree
 from tests.support import artifacts
 from tools.firmware import FIRMWARE, program
@@ -30,6 +32,14 @@ def blob() -> bytes:
         for _ in range(12)
     ]
     return table.forest(Ensemble(trees, np.sort(rng.random(9)), 5, 6.0, 0, 1 / 16), 0.375)
+
+
+def gaussian() -> bytes:
+    """A Gaussian of five features."""
+    rng = np.random.default_rng(1)
+    factor = np.tril(rng.integers(-numbers.LIMIT, numbers.LIMIT, (5, 5))).astype(np.float64)
+    mean, bits = rng.integers(-(2**20), 2**20, 5).astype(np.float64), np.array([10.0, 3, 15, 0, 12])
+    return table.gaussian(factor, mean, bits, shifts=[0, 18, 3, 0, 1], exponent=48, threshold=0.375)
 
 
 def fuzz_in_c(folder: Path, count: int) -> int:
@@ -64,17 +74,20 @@ def damaged(rng: random.Random, sound: bytes, lengths: list[tuple[int, str]], re
 
 
 def fuzz_in_python(count: int) -> int:
-    """How many of `count` damaged blobs and artifacts were taken, half of each."""
+    """How many of `count` damaged blobs and artifacts were taken: forests, artifacts and Gaussians in turn."""
     rng = random.Random(7)
-    forest = blob()
+    forest, normal = blob(), gaussian()
     at = wire_format.Forest(forest).trees_at
     fields = [(6, "<H"), (8, "<I"), (16, "<H"), (18, "<H"), (44, "<I"), (at, "<H"), (len(forest) - 2, "<H")]
     key = artifacts.new_key()
     sealed = artifacts.make(key, payload=forest)
+    of_gaussian = [(4, "<B"), (6, "<H"), (8, "<I"), (20, "<B"), (22, "<H"), (24, "<Q")]
     taken = 0
     for i in range(count):
         try:
-            if i % 2:
+            if i % 3 == 2:
+                Gaussian(damaged(rng, normal, of_gaussian, reseal=True)).check()
+            elif i % 3:
                 wire_format.Forest(damaged(rng, forest, fields, reseal=True)).check()
             else:
                 data = damaged(rng, sealed, [(8, "<I"), (12, "<I"), (16, "<I")], reseal=False)

@@ -72,6 +72,12 @@ def table_of(threshold: float, trees: int = 1) -> bytes:
     return table.forest(made, threshold)
 
 
+def gaussian_of(threshold: float) -> bytes:
+    """A table blob whose score is the squared length of the two features of SCHEMA, over 2**20."""
+    none = np.zeros(2)
+    return table.gaussian(np.eye(2), mean=none, fractions=none, shifts=[0, 0], exponent=20, threshold=threshold)
+
+
 def blob(key: PublisherKey, **changes: Any) -> bytes:
     """The artifact any board that takes blobs can run; `payload` as of make, by default a sound table."""
     changes.setdefault("payload", table_of(changes.get("threshold", 9.5)))

@@ -55,13 +55,13 @@ def publish(
 
 
 def reference(key: PublisherKey, bound: int, schema: str, name: str, golden: float, **changes: Any) -> bytes:
-    """The artifact; its golden vector of zeros has score `golden`."""
+    """The artifact, of another `payload` if one is given; its golden vector of zeros has score `golden`."""
     n_features = Features(schema).n_features
     return artifacts.blob(
         key,
         name=name,
         schema=schema,
-        payload=stump(bound, n_features),
+        payload=changes.pop("payload", None) or stump(bound, n_features),
         threshold=THRESHOLD,
         golden=[([0] * n_features, golden)],
         **changes,

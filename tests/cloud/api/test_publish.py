@@ -10,7 +10,7 @@ from cloud.store import tables as t
 from contract import wire
 from contract.artifact import ArtifactError
 from model_export.keys import PublisherKey
-from tests.support.artifacts import OTHER_SCHEMA, blob, card, digest, make, new_key, table_of
+from tests.support.artifacts import OTHER_SCHEMA, blob, card, digest, gaussian_of, make, new_key, table_of
 from tests.support.fleet import Fleet
 from tests.support.web import Web
 
@@ -219,12 +219,15 @@ def test_a_table_that_every_board_would_refuse_is_not_taken(web: Web, key: Publi
         sound[:-2]: f"its table blob is not sound: {len(sound) - 2} bytes, not {len(sound)}",
         b"x" * 100: "its table blob is not sound: magic",
         table_of(9.25): "its table blob has threshold 9.25, its manifest 9.5",
+        gaussian_of(9.5)[:-1]: "its table blob is not sound: 49 bytes, not 50",
+        gaussian_of(9.25): "its table blob has threshold 9.25, its manifest 9.5",
     }
     for payload, why in wrongs.items():
         assert problem(web.publish(blob(key, name="worn", payload=payload)), 422, "bad-artifact") == why
     wide = blob(key, name="worn", schema=OTHER_SCHEMA)
     assert "has n_features 2, its manifest 1" in problem(web.publish(wide), 422, "bad-artifact")
     assert web.publish(blob(key, name="worn", payload=sound)).status_code == 201
+    assert web.publish(blob(key, name="round", payload=gaussian_of(9.5))).status_code == 201
 
 
 def test_a_disagreement_is_a_share_and_only_a_stand_in_has_one(key: PublisherKey) -> None:

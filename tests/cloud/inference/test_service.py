@@ -23,7 +23,7 @@ from model_export import keys
 from tests.cloud.ingest.test_service import BOARD, board, stored
 from tests.device.test_verdict import DOUBTFUL, model
 from tests.support import boards, parts, references
-from tests.support.artifacts import SCHEMA, SCHEMA_HASH
+from tests.support.artifacts import SCHEMA, SCHEMA_HASH, gaussian_of
 from tests.support.messages import hello
 from tools.simulate import supervised
 
@@ -94,6 +94,16 @@ def test_the_reference_of_the_boards_features_answers_and_the_answer_is_kept(mad
         "ms from the commit of a question to its answer:",
         [row["sent_ms"] - ms for row, ms in zip(rows, received, strict=True)],
     )
+
+
+def test_a_reference_may_be_a_gaussian(made: Made):
+    running = made()
+    references.publish(running.settings, 0, SCHEMA, payload=gaussian_of(references.THRESHOLD))
+    started(running)
+    heard = asyncio.run(asked(running, question(0, 512, -512), question(1, 513, 512)))
+    (calm,), (loud,) = said(heard, 0), said(heard, 1)
+    assert (calm.verdict, calm.score) == (wire.VERDICT_NORMAL, 0.5)
+    assert (loud.verdict, loud.score) == (wire.VERDICT_ANOMALY, (513**2 + 512**2) / 2**20)
 
 
 def test_a_question_that_comes_twice_is_answered_once(made: Made):
