@@ -36,6 +36,8 @@ three such boots or wakes that end in an error take the model back. A model that
 Reports are made at least once: the record says that one is due until it is in the outbox.
 """
 
+import gc
+
 from micropython import const
 
 from contract.wire import (
@@ -284,6 +286,7 @@ class Updater:
     @property
     def _installer(self) -> "Installer":
         if self._installing is None:
+            gc.collect()  # its code stays: it belongs where garbage lies now, not behind it
             from device.installer import Installer
 
             self._installing = Installer(self._fs, self._root, self._policy, self._slots, self._record)
