@@ -84,7 +84,7 @@ def test_a_message_over_the_limit_is_read_past_and_counted(broker: Broker):
             await cloud.publish("ew/1/pump-1/do", bytes(wire.MAX_DOWN_BYTES + 1), qos=1)
             await cloud.publish("ew/1/pump-1/do", bytes(100_000), qos=1)
             await cloud.publish("ew/1/pump-1/do", b"\x07" * wire.MAX_DOWN_BYTES, qos=1)
-            return await run(SESSIONS, {"port": broker.port, "linger_ms": 300, "sessions": 2})
+            return await run(SESSIONS, {"port": broker.port, "linger_ms": 1000, "sessions": 2})
 
     first, second = asyncio.run(deliver())
     assert first["refused"] == 2

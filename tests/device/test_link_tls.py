@@ -81,7 +81,7 @@ def session(broker: Broker, folder: Path, **arguments: Any) -> Any:
 
 
 def test_a_session_over_tls_works_as_any_other(secure_broker: Broker, tmp_path: Path):
-    result = session(secure_broker, tmp_path, ca=str(tmp_path / "plant.der"), frames=20, size=900)
+    result = session(secure_broker, tmp_path, ca="plant.der", frames=20, size=900)
     assert result["fault"] == -1, result
     print(f"TLS: {result['turns']} round trips, {result['answered_us'] // 1000} ms")
     assert result["turns"] <= 5, "two more for the handshake, and one each for what does not fit a segment"
@@ -89,20 +89,20 @@ def test_a_session_over_tls_works_as_any_other(secure_broker: Broker, tmp_path: 
 
 def test_a_broker_of_another_authority_is_refused(secure_broker: Broker, tmp_path: Path):
     authority(tmp_path, "stranger")
-    result = session(secure_broker, tmp_path, ca=str(tmp_path / "stranger.der"))
+    result = session(secure_broker, tmp_path, ca="stranger.der")
     assert result["fault"] == wire.FAULT_CONNECT
     assert result["detail"].startswith("TLS: ")
 
 
 def test_a_broker_of_another_name_is_refused(secure_broker: Broker, tmp_path: Path):
-    result = session(secure_broker, tmp_path, ca=str(tmp_path / "plant.der"), host="127.0.0.1")
+    result = session(secure_broker, tmp_path, ca="plant.der", host="127.0.0.1")
     assert result["fault"] == wire.FAULT_CONNECT
     assert "does not match" in result["detail"]
 
 
 def test_a_broker_without_tls_is_a_fault_and_not_a_hang(broker: Broker, tmp_path: Path):
     authority(tmp_path, "plant")
-    result = session(broker, tmp_path, ca=str(tmp_path / "plant.der"))
+    result = session(broker, tmp_path, ca="plant.der")
     assert result["fault"] in (wire.FAULT_CLOSED, wire.FAULT_CONNECT)
     assert result["ms"] < 4200
 

@@ -12,6 +12,8 @@ from tools import firmware
 from tools.rom import build_firmware
 from tools.simulate import HEAP
 
+_LONGEST_ARGUMENT = 255  # MicroPython interns each, and dies before its first line where one is longer
+
 
 def environment() -> dict[str, str]:
     """Of a program that imports `device` and `contract`."""
@@ -19,8 +21,11 @@ def environment() -> dict[str, str]:
 
 
 def command(program: Path, arguments: Any = None, heap: str = HEAP) -> list[str]:
-    """How to run `program`; `arguments` arrive as JSON in argv[1]."""
-    return [firmware.program("micropython"), "-X", f"heapsize={heap}", str(program), json.dumps(arguments)]
+    """How to run `program`; `arguments` arrive as JSON in argv[1]. Raises ValueError where that is too long."""
+    given = json.dumps(arguments)
+    if len(given) > _LONGEST_ARGUMENT:
+        raise ValueError(f"{len(given)} characters of arguments, not {_LONGEST_ARGUMENT}: put paths behind a folder")
+    return [firmware.program("micropython"), "-X", f"heapsize={heap}", str(program), given]
 
 
 def evaluate(code: str, board: Path | None = None, heap: str = HEAP) -> Any:

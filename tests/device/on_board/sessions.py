@@ -1,7 +1,8 @@
 """Runs on MicroPython: sessions of device/link.py against whatever listens, and what came of each, as JSON lines.
 
 argv[1], JSON: host, port, sessions, frames (per session), size, budget_ms, linger_ms (after the broker has answered),
-pause_ms (between sessions), device, root, ca (DER), same_keys (later sessions send again what earlier ones sent), dns.
+pause_ms (between sessions), device, root, ca (DER, in root), same_keys (later sessions send again what earlier ones
+sent), dns.
 """
 
 import json
@@ -31,7 +32,7 @@ class Board:
 
 broker = {"host": args.get("host", "127.0.0.1"), "port": args["port"]}
 broker.update(args.get("login", {}))
-tls = tls_context(Files, args["ca"]) if "ca" in args else None
+tls = tls_context(Files, Board.root + "/" + args["ca"]) if "ca" in args else None
 link = Link(Board(), Files, args.get("device", "pump-1"), broker, memoryview(bytearray(MAX_DOWN_BYTES)), tls)
 messages = []
 link.on_message = lambda kind, payload, _retained: messages.append(
