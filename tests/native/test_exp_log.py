@@ -1,11 +1,8 @@
 """exp and log of the native modules, against the C library in extended precision."""
 
-import subprocess
-from pathlib import Path
-
 import pytest
 
-from model_export.compile import NATIVE_DIR
+from tests.support.c_program import numbers_from
 
 # Prints the largest errors in units in the last place: exp in double, in float, log likewise; 1 when the ends hold.
 PROGRAM = r"""
@@ -52,12 +49,7 @@ int main(void) {
 
 @pytest.fixture(scope="module")
 def errors(tmp_path_factory: pytest.TempPathFactory, native_toolchain) -> list[float]:
-    folder: Path = tmp_path_factory.mktemp("exp_log")
-    (folder / "test.c").write_text(PROGRAM)
-    flags = ["-std=c99", "-O2", "-ffp-contract=off", f"-I{NATIVE_DIR}", "-D_DEFAULT_SOURCE"]
-    subprocess.run(["gcc", *flags, "test.c", "-o", "test", "-lm"], cwd=folder, check=True, timeout=60)
-    told = subprocess.run([folder / "test"], capture_output=True, text=True, check=True, timeout=60).stdout
-    return [float(word) for word in told.split()]
+    return numbers_from(tmp_path_factory.mktemp("exp_log"), PROGRAM)
 
 
 def test_exp_is_right_to_1_1_units_in_the_last_place(errors):

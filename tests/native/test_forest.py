@@ -1,14 +1,13 @@
 """The last step of tree ensembles in C: scores from integers, held against the C library in extended precision."""
 
 import re
-import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.polynomial import Chebyshev, Polynomial
 
 from model_export.compile import NATIVE_DIR
+from tests.support.c_program import numbers_from
 
 # Prints the largest errors of both shapes in units in the last place, then 1 when no side was mistaken.
 PROGRAM = r"""
@@ -58,12 +57,7 @@ int main(void) {
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory, native_toolchain) -> list[float]:
-    folder: Path = tmp_path_factory.mktemp("forest")
-    (folder / "test.c").write_text(PROGRAM)
-    flags = ["-std=c99", "-O2", "-ffp-contract=off", f"-I{NATIVE_DIR}", "-D_DEFAULT_SOURCE"]
-    subprocess.run(["gcc", *flags, "test.c", "-o", "test", "-lm"], cwd=folder, check=True, timeout=60)
-    text = subprocess.run([folder / "test"], capture_output=True, text=True, check=True, timeout=60).stdout
-    return [float(word) for word in text.split()]
+    return numbers_from(tmp_path_factory.mktemp("forest"), PROGRAM)
 
 
 def test_scores_are_right_to_0_55_units_in_the_last_place(told: list[float]):
