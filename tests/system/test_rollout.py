@@ -1,8 +1,6 @@
 """A rollout over boards of real firmware, three in ten of them out of reach at any time, and when it was to end."""
 
 import asyncio
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,22 +9,18 @@ import pytest
 
 from cloud.client import Client
 from contract.features import Features
-from model_export import keys
 from model_export.artifact import golden_bytes, pack
 from model_export.keys import PublisherKey
 from tests.device.update import forge
-from tools.demo import stage
-from tools.provision import BoardPlan, Broker, make_board
-from tools.simulate import SimulatedBoard, supervised
+from tests.support.flow_boards import NEW, OLD, SCHEMA, Lives, World, living, on, until
+from tools.simulate import SimulatedBoard
 
-SCHEMA = "v1;w=4;c=flow:l/s:100;f=mean,max,min"
 MINUTE_MS = 60_000
 INTERVAL_MS = 40 * MINUTE_MS
 SYNC_MS = 70 * MINUTE_MS  # with its jitter 61 to 79 minutes: a session at every second wake
 PERIOD_MS = 2 * INTERVAL_MS
 # In every five report periods a board is out of reach for one and a half.
 CYCLE_MS, OUT_MS = 5 * PERIOD_MS, 5 * PERIOD_MS * 3 // 10
-FALLBACK, CANDIDATE = "1.0.0", "2.0.0"
 
 
 @dataclass(frozen=True)
@@ -58,67 +52,22 @@ def outages(board: int, boards: int) -> list[list[int]]:
     return [[first + n * CYCLE_MS, first + n * CYCLE_MS + OUT_MS] for n in range(40)]
 
 
-async def make_boards(folder: Path, up: stage.Server, key: PublisherKey, count: int) -> list[Path]:
-    names = [f"flow-{number:03}" for number in range(count)]
-    added = await stage.edgewise("device", "add", *names, "--kind", "flow", "--data", str(up.data))
-    folders: list[Path] = []
-    for number, given in enumerate(added):
-        login = given["broker"]
-        plan = BoardPlan(
-            device=given["device"],
-            kind="flow",
-            schema=SCHEMA,
-            interval_ms=INTERVAL_MS,
-            broker=Broker(login["port"], login["host"], login["user"], login["password"]),
-            trusted_keys={key.key_id.hex(): key.public.hex()},
-            settings={"sync_interval_ms": SYNC_MS},
-        )
-        rows = [[1000 + row * 7 % 50] for row in range(200)]
-        world = {"outages": outages(number, count), "seed": number}
-        folders.append(make_board(folder / given["device"], plan, rows, INTERVAL_MS // 4, world))
-    return folders
-
-
-async def until(seen: Callable[[], bool], deadline_s: float, what: str) -> None:
-    began = time.monotonic()
-    while not await asyncio.to_thread(seen):
-        assert time.monotonic() - began < deadline_s, f"waited {deadline_s:.0f} s in vain for {what}"
-        await asyncio.sleep(0.5)
-
-
-def on(client: Client, version: str) -> int:
-    """Boards that say they run a version."""
-    found = client.get("/devices", limit=500)
-    return sum(1 for board in found if board["model"] and board["model"]["version"] == version)
+def world(board: int, boards: int) -> World:
+    return World([[1000 + row * 7 % 50] for row in range(200)], {"outages": outages(board, boards), "seed": board})
 
 
 async def roll_out(folder: Path, course: Course) -> tuple[float, float]:
     """From v1 to v2; returns how many seconds it was said to take at its start, and how many it took."""
-    key = keys.create(folder / "keys", "test")
-    async with stage.server(folder / "data") as up:
-        with up.client() as client:
-            client.post("/keys", {"public_key": key.public.hex(), "label": "test"})
-            for version, sequence, to in ((FALLBACK, 1, "all"), (CANDIDATE, 2, "none")):
-                data = artifact_of(key, version, sequence)
-                client.request(
-                    "POST", "/models", files=[("artifact", (f"{version}.ewa", data))], data={"to": to, "note": ""}
-                )
-            folders = await make_boards(folder / "boards", up, key, course.boards)
-            async with supervised(folders, course.speed, parallel=3) as boards:
-                lives = [asyncio.create_task(board.run()) for board in boards]
-                try:
-                    return await watched(client, course, boards)
-                finally:
-                    for life in lives:
-                        life.cancel()
-                    await asyncio.gather(*lives, return_exceptions=True)
+    lives = Lives(course.boards, INTERVAL_MS, {"sync_interval_ms": SYNC_MS}, course.speed)
+    async with living(folder, lives, artifact_of, lambda number: world(number, course.boards)) as (client, boards):
+        return await watched(client, course, boards)
 
 
 async def watched(client: Client, course: Course, boards: list[SimulatedBoard]) -> tuple[float, float]:
     period_s = course.period_s
-    await until(lambda: on(client, FALLBACK) == course.boards, 60 + 12 * period_s, f"{FALLBACK} on all boards")
+    await until(lambda: on(client, OLD) == course.boards, 60 + 12 * period_s, f"{OLD} on all boards")
     await asyncio.sleep(6 * period_s)  # a past to compare with, and to foresee from
-    body = {"name": "flow", "version": CANDIDATE, "fallback": FALLBACK, "period_ms": round(period_s * 1000)}
+    body = {"name": "flow", "version": NEW, "fallback": OLD, "period_ms": round(period_s * 1000)}
     number = client.post("/rollouts", body | course.plan)["summary"]["id"]
     started = client.post(f"/rollouts/{number}/start")
     began_ms, eta_ms = started["state"]["started_ms"], started["summary"]["eta_ms"]
@@ -144,7 +93,7 @@ async def watched(client: Client, course: Course, boards: list[SimulatedBoard]) 
         f"took {took_s / period_s:.1f} ({took_s / foreseen_s - 1:+.0%})"
     )
     # Who was out of reach at the end follows the champion.
-    await until(lambda: on(client, CANDIDATE) == course.boards, 60 + 12 * period_s, f"{CANDIDATE} on all boards")
+    await until(lambda: on(client, NEW) == course.boards, 60 + 12 * period_s, f"{NEW} on all boards")
     return foreseen_s, took_s
 
 

@@ -10,21 +10,17 @@ import pytest
 
 from cloud.client import Client
 from contract.features import Features
-from model_export import keys
 from model_export.artifact import golden_bytes, pack
 from model_export.keys import PublisherKey
 from tests.device.update import forge
-from tests.system.test_rollout import SCHEMA, on, until
-from tools.demo import stage
-from tools.provision import BoardPlan, Broker, make_board
-from tools.simulate import SimulatedBoard, supervised
+from tests.support.flow_boards import NEW, OLD, SCHEMA, WINDOW, Lives, World, living, on, until
+from tools.simulate import SimulatedBoard
 
 BOARDS = 20
 BESIDE = 5
-WINDOW = 4
 MEAN, MAX = 0, 1  # features of SCHEMA
 # Of noise evenly over 200 about 1000 one window in 15 has a mean above the one, one in 6 a value above the other.
-THRESHOLDS = {"1.0.0": (MEAN, 1080.0), "2.0.0": (MAX, 1182.0)}
+THRESHOLDS = {OLD: (MEAN, 1080.0), NEW: (MAX, 1182.0)}
 INTERVAL_MS = 20 * 60_000
 PERIOD_S = 4.0  # a HEALTH record is due after an hour, three wakes
 SPEED = 3 * INTERVAL_MS / 1000 / PERIOD_S
@@ -66,53 +62,21 @@ def windows(number: int) -> list[tuple[tuple[int, ...], bool]]:
     return found
 
 
-async def make_boards(folder: Path, up: stage.Server, key: PublisherKey) -> list[Path]:
-    names = [f"flow-{number:03}" for number in range(BOARDS)]
-    made: list[Path] = []
-    for number, given in enumerate(
-        await stage.edgewise("device", "add", *names, "--kind", "flow", "--data", str(up.data))
-    ):
-        login = given["broker"]
-        plan = BoardPlan(
-            device=given["device"],
-            kind="flow",
-            schema=SCHEMA,
-            interval_ms=INTERVAL_MS,
-            broker=Broker(login["port"], login["host"], login["user"], login["password"]),
-            trusted_keys={key.key_id.hex(): key.public.hex()},
-            settings={"sync_interval_ms": 2 * INTERVAL_MS, "syncs_per_hour": 3600},
-        )
-        made.append(make_board(folder / given["device"], plan, recording(number), INTERVAL_MS // WINDOW, {}))
-    return made
-
-
 async def compare(folder: Path) -> dict[str, Any]:
     """Plans, starts and approves a comparison; returns what it had found before it was approved."""
-    key = keys.create(folder / "keys", "test")
-    async with stage.server(folder / "data") as up:
-        with up.client() as client:
-            client.post("/keys", {"public_key": key.public.hex(), "label": "test"})
-            for version, sequence, to in (("1.0.0", 1, "all"), ("2.0.0", 2, "none")):
-                files = [("artifact", (f"{version}.ewa", artifact_of(key, version, sequence)))]
-                client.request("POST", "/models", files=files, data={"to": to, "note": ""})
-            folders = await make_boards(folder / "boards", up, key)
-            async with supervised(folders, SPEED, parallel=3) as boards:
-                lives = [asyncio.create_task(board.run()) for board in boards]
-                try:
-                    return await watched(client, boards)
-                finally:
-                    for life in lives:
-                        life.cancel()
-                    await asyncio.gather(*lives, return_exceptions=True)
+    settings = {"sync_interval_ms": 2 * INTERVAL_MS, "syncs_per_hour": 3600}
+    lives = Lives(BOARDS, INTERVAL_MS, settings, SPEED)
+    async with living(folder, lives, artifact_of, lambda number: World(recording(number), {})) as (client, boards):
+        return await watched(client, boards)
 
 
 async def watched(client: Client, boards: list[SimulatedBoard]) -> dict[str, Any]:
-    await until(lambda: on(client, "1.0.0") == BOARDS, 120, "1.0.0 on all boards")
+    await until(lambda: on(client, OLD) == BOARDS, 120, f"{OLD} on all boards")
     await asyncio.sleep(3 * PERIOD_S)
     plan = {
         "name": "flow",
-        "version": "2.0.0",
-        "fallback": "1.0.0",
+        "version": NEW,
+        "fallback": OLD,
         "mode": "shadow",
         "steps": [25],
         "min_canaries": BESIDE,
@@ -131,10 +95,10 @@ async def watched(client: Client, boards: list[SimulatedBoard]) -> dict[str, Any
         return "approve" in found["summary"]["reason"]
 
     await until(waits_for_the_operator, 240, "the end of the comparison")
-    assert on(client, "2.0.0") == 0
+    assert on(client, NEW) == 0
     found["disagreements"] = client.get(f"/rollouts/{number}/disagreements", limit=1000)
     client.post(f"/rollouts/{number}/approve")
-    await until(lambda: on(client, "2.0.0") == BOARDS, 180, "2.0.0 on all boards")
+    await until(lambda: on(client, NEW) == BOARDS, 180, f"{NEW} on all boards")
     left = [board.folder / "flash" / "models" / "s" for board in boards]
     await until(lambda: not any(list(slot.iterdir()) for slot in left if slot.exists()), 60, "no shadow on any board")
     return found
