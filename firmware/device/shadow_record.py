@@ -11,7 +11,7 @@ from micropython import const
 from contract.wire import REASON_OK
 from device.records import Record
 from device.slots import MODEL_BYTES, pack_model, unpack_model
-from device.update_record import Offer
+from device.update_record import OFFERED_BYTES, Offer, pack_offered, unpack_offered
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,10 +27,9 @@ _MARK = const(0x53)  # where the pointer has its layout version: "S", and this r
 _LAYOUT = const(1)
 # mark, layout, state, reason, attempts, stalls, crashes, started, due, config version
 _FIELDS = "<BBBBBBBBBI"
-_OFFER = "<32sIIB16s32s32s"
 _FIELD_BYTES = struct.calcsize(_FIELDS)
-_OFFER_BYTES = struct.calcsize(_OFFER)
-_BAD_AT = _FIELD_BYTES + _OFFER_BYTES + MODEL_BYTES
+_MODEL_AT = _FIELD_BYTES + OFFERED_BYTES
+_BAD_AT = _MODEL_AT + MODEL_BYTES
 _SHA8_BYTES = const(8)
 _MAX_BAD = const(8)
 
@@ -64,9 +63,8 @@ class ShadowRecord:
         self.offer = None
         self.model = None
         if len(data) >= _BAD_AT:
-            digest, sequence, size, form, arch, name, version = struct.unpack_from(_OFFER, data, _FIELD_BYTES)
-            self.offer = Offer(_text(name), _text(version), sequence, digest, size, form, _text(arch))
-            self.model = unpack_model(data, _FIELD_BYTES + _OFFER_BYTES)
+            self.offer = Offer(*unpack_offered(data, _FIELD_BYTES))
+            self.model = unpack_model(data, _MODEL_AT)
         bad = data[_BAD_AT:]
         self.bad = [bad[i : i + _SHA8_BYTES] for i in range(0, len(bad), _SHA8_BYTES)]
 
@@ -90,21 +88,6 @@ class ShadowRecord:
             self.due,
             self.config_version,
         )
-        offer = self.offer
-        if offer is not None:
-            data += struct.pack(
-                _OFFER,
-                offer.sha256,
-                offer.sequence,
-                offer.size,
-                offer.format,
-                offer.arch.encode(),
-                offer.name.encode(),
-                offer.version.encode(),
-            )
-            data += pack_model(self.model) + b"".join(self.bad)
+        if self.offer is not None:
+            data += pack_offered(self.offer) + pack_model(self.model) + b"".join(self.bad)
         self._record.store(data)
-
-
-def _text(field: bytes) -> str:
-    return field.rstrip(b"\0").decode()

@@ -39,9 +39,12 @@ if TYPE_CHECKING:
 _LAYOUT = const(2)
 # layout, state, reason, attempts, steps, stalls, started, due, patching, config version
 _FIELDS = "<BBBBBBBBBI"
-_OFFER = "<32sIIB16s32s32sI8s8sH"  # ..., patch size, patch, its base, bytes of the leave that follows
+_MODEL = "<32sIIB16s32s32s"  # sha256, sequence, size, format, arch, name, version
+_REST = "<I8s8sH"  # patch size, patch, its base, bytes of the leave that follows
 _FIELD_BYTES = struct.calcsize(_FIELDS)
-_OFFER_BYTES = struct.calcsize(_OFFER)
+OFFERED_BYTES = struct.calcsize(_MODEL)
+_REST_AT = _FIELD_BYTES + OFFERED_BYTES
+_LEAVE_AT = _REST_AT + struct.calcsize(_REST)
 _UNDER_WAY = (UPDATE_OFFER, UPDATE_DOWNLOAD, UPDATE_PATCH, UPDATE_VERIFY, UPDATE_SELFTEST, UPDATE_ARM)
 _REPORTED = (UPDATE_DOWNLOAD, UPDATE_TRIAL, UPDATE_COMMIT, UPDATE_ROLLBACK, UPDATE_REFUSED)
 _ENDED = (UPDATE_COMMIT, UPDATE_ROLLBACK, UPDATE_REFUSED)
@@ -138,14 +141,9 @@ class UpdateRecord:
         ) = struct.unpack_from(_FIELDS, data)
         self.offer = None
         if len(data) > _FIELD_BYTES:
-            digest, sequence, size, form, arch, name, version, patch_size, patch, base, n_leave = struct.unpack_from(
-                _OFFER, data, _FIELD_BYTES
-            )
-            at = _FIELD_BYTES + _OFFER_BYTES
-            leave = data[at : at + n_leave]
-            self.offer = Offer(
-                _text(name), _text(version), sequence, digest, size, form, _text(arch), leave, patch, patch_size, base
-            )
+            patch_size, patch, base, n_leave = struct.unpack_from(_REST, data, _REST_AT)
+            leave = data[_LEAVE_AT : _LEAVE_AT + n_leave]
+            self.offer = Offer(*unpack_offered(data, _FIELD_BYTES), leave, patch, patch_size, base)
 
     def store(self) -> None:
         """Writes the fields; raises OSError when flash refuses."""
@@ -164,20 +162,8 @@ class UpdateRecord:
         )
         offer = self.offer
         if offer is not None:
-            data += struct.pack(
-                _OFFER,
-                offer.sha256,
-                offer.sequence,
-                offer.size,
-                offer.format,
-                offer.arch.encode(),
-                offer.name.encode(),
-                offer.version.encode(),
-                offer.patch_size,
-                offer.patch,
-                offer.patch_base,
-                len(offer.leave),
-            )
+            data += pack_offered(offer)
+            data += struct.pack(_REST, offer.patch_size, offer.patch, offer.patch_base, len(offer.leave))
             data += offer.leave
         self._record.store(data)
 
@@ -215,6 +201,26 @@ class UpdateRecord:
         self._send(self.state, self.reason, offer.name, offer.version, offer.sha8, progress, self._detail[:64])
         self.due = 0
         self.store()
+
+
+def pack_offered(offer: Offer) -> bytes:
+    """What an offer names, without patch and leave, in OFFERED_BYTES."""
+    return struct.pack(
+        _MODEL,
+        offer.sha256,
+        offer.sequence,
+        offer.size,
+        offer.format,
+        offer.arch.encode(),
+        offer.name.encode(),
+        offer.version.encode(),
+    )
+
+
+def unpack_offered(data: bytes, at: int) -> tuple:
+    """The first seven arguments of Offer, from where pack_offered put them."""
+    digest, sequence, size, form, arch, name, version = struct.unpack_from(_MODEL, data, at)
+    return _text(name), _text(version), sequence, digest, size, form, _text(arch)
 
 
 def _is_plain(text: str, longest: int) -> bool:
