@@ -11,8 +11,6 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from unearth import PackageFinder
-
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build"
 
@@ -85,6 +83,8 @@ def fetch(sdist: Sdist) -> Path:
 
 
 def _download(sdist: Sdist, work: Path) -> Path:
+    from unearth import PackageFinder  # here: it takes half a second, and every command that runs boards comes by
+
     indexes, more_indexes = configured_indexes()
     finder = PackageFinder(index_urls=indexes, no_binary=[":all:"], ignore_compatibility=True)
     for address in more_indexes:

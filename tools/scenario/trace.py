@@ -3,6 +3,8 @@
 Written by the simulator, and from the records of a real board (recorded.py). Times are ms since the scenario began.
 """
 
+from __future__ import annotations
+
 import gzip
 import json
 import re
@@ -10,11 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from contract import merge
-from tools.scenario.board import Run
-from tools.scenario.schema import Group, Policy, Scenario
+
+if TYPE_CHECKING:  # a replay needs no board, nor the database of a board's cloud
+    from tools.scenario.board import Run
+    from tools.scenario.schema import Group, Policy, Scenario
 
 FORMAT = "edgewise trace 1"
 COLUMNS = (
