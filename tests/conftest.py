@@ -65,15 +65,18 @@ def frozen_program() -> Program:
 
 
 @pytest.fixture(scope="session")
-def scenario_program_built() -> None:
-    """What scenarios run in is there, so that no test waits for its build within its own deadlines."""
-    scenario_program.best(print)
+def best_program() -> Program:
+    """The fastest MicroPython there is with the firmware, for scenarios and for programs that compute for long.
+
+    No test waits for its build within its own deadlines.
+    """
+    return scenario_program.best(print)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whoever asks for a port first waits while it is built: a minute on two cores that do nothing else."""
     for item in items:
-        if {"chip_port", "frozen_program", "scenario_program_built"} & set(getattr(item, "fixturenames", ())):
+        if {"chip_port", "frozen_program", "best_program"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.timeout(unix_port.BUILD_DEADLINE_S + 120))
 
 

@@ -17,7 +17,7 @@ COMMAND_DEADLINE_S = 90
 START_DEADLINE_S = 30
 
 
-@pytest.mark.usefixtures("scenario_program_built")
+@pytest.mark.usefixtures("best_program")
 @pytest.mark.timeout(420)
 @pytest.mark.parametrize("page", IN_ORDER)
 def test_guide_runs_from_first_to_last_command(page: str, tmp_path: Path, spawn: Spawn, native_toolchain: Path):

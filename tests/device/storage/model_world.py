@@ -34,7 +34,7 @@ class Maker:
     """
 
     def __init__(self, twin=None):
-        self._made = {}  # (stream, epoch, seq) -> (birth, bytes behind the head, count)
+        self._made = {}  # key_of() -> (birth, frame, count)
         self._twin = twin
         self._births = 1 << 20 if twin else 0
         self.next_seq = {}  # epoch -> one per stream
@@ -52,12 +52,13 @@ class Maker:
         nexts[rank] = seq + count
         self._births += 1
         n_bytes = 40 + random.below(220 if stream == READINGS else 100)
-        self._made[(stream, epoch, seq)] = (self._births, n_bytes, count)
-        return stream, epoch, seq, count, self._births * 1000, _frame(stream, epoch, seq, count, self._births, n_bytes)
+        frame = _frame(stream, epoch, seq, count, self._births, n_bytes)
+        self._made[key_of(stream, epoch, seq)] = (self._births, frame, count)
+        return stream, epoch, seq, count, self._births * 1000, frame
 
     def made(self, identity):
-        """(birth, bytes behind the head, count) of a record, None for one that was never made."""
-        found = self._made.get(identity)
+        """(birth, frame, count) of a record, None for one that was never made."""
+        found = self._made.get(key_of(*identity))
         if found is None and self._twin:
             found = self._twin.made(identity)
         return found
@@ -68,10 +69,15 @@ class Maker:
         made = self.made((stream, epoch, seq))
         if made is None:
             raise Fault(f"invented: stream {stream} epoch {epoch} seq {seq}")
-        birth, n_bytes, made_count = made
-        if count != made_count or t_ms != birth * 1000 or frame != _frame(stream, epoch, seq, count, birth, n_bytes):
+        birth, made_frame, made_count = made
+        if count != made_count or t_ms != birth * 1000 or frame != made_frame:
             raise Fault(f"wrong bytes: stream {stream} epoch {epoch} seq {seq}")
         return birth
+
+
+def key_of(stream, epoch, seq):
+    """An identity as one integer: the hash of a tuple is the sum of its parts, too alike to look up among many."""
+    return (epoch << 8 | stream) << 32 | seq
 
 
 def _frame(stream, epoch, seq, count, birth, n_bytes):

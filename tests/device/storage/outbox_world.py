@@ -70,7 +70,7 @@ def work(board, cloud, random, n_records, log, facts):
         n_records -= n
         stored = board.store(n)
         facts.append((len(log), stored, None))
-        if random.below(4) == 0:
+        if random.below(3) == 0:
             board.send(1 + random.below(40))
             acks = cloud.acks()
             facts.append((len(log), (), acks))

@@ -7,6 +7,7 @@ import pytest
 
 from tests.device.storage.test_outbox import cases
 from tests.support.micropython import run
+from tools.scenario.program import Program
 
 PROGRAM = Path(__file__).with_name("rtc_cases.py")
 
@@ -22,7 +23,7 @@ LARGE = {
 
 
 @pytest.mark.parametrize("case", cases(PROGRAM))
-def test_rtc_state(case: str):
-    figures = asyncio.run(run(PROGRAM, case, heap=LARGE.get(case, "512k")))[0]
+def test_rtc_state(best_program: Program, case: str):
+    figures = asyncio.run(run(PROGRAM, case, heap=LARGE.get(case, "512k"), within=best_program))[0]
     if figures:
         print(figures)

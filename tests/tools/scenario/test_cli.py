@@ -58,7 +58,7 @@ def test_a_file_at_fault_is_named_with_its_key(file: Path):
     assert "group pump.sample is missing: docs/simulate.md shows what it takes" in done.output
 
 
-@pytest.mark.usefixtures("scenario_program_built")
+@pytest.mark.usefixtures("best_program")
 def test_report_data_and_traces_are_written_for_the_policy_that_is_asked_for(file: Path):
     out = file.parent / "out"
     command = ["sim", "scenario", str(file), "--out", str(out), "--policy", "Edgewise", "--jobs", "1", "--json"]

@@ -74,7 +74,7 @@ def test_a_day_and_a_half_of_one_pump_shows_what_thirty_days_of_three_do(tmp_pat
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
-@pytest.mark.usefixtures("scenario_program_built")
+@pytest.mark.usefixtures("best_program")
 def test_thirty_days_of_three_pumps_under_three_policies(tmp_path: Path):
     outcome = run.run(schema.load("three-pumps"), tmp_path / "traces", 2)
     report.write(outcome, tmp_path)
@@ -84,7 +84,7 @@ def test_thirty_days_of_three_pumps_under_three_policies(tmp_path: Path):
     assert min(outcome.cpu_s / 2, outcome.wall_s) < MOST_SECONDS
 
 
-@pytest.mark.usefixtures("scenario_program_built")
+@pytest.mark.usefixtures("best_program")
 def test_processes_share_the_work_and_change_no_result(tmp_path: Path):
     policies = [{"name": "Edgewise"}, {"name": "JSON", "uplink": "json", "batch": 4}]
     scenario = schema.parse(scenarios.tables("15m", boards=2) | {"policy": policies}, Path())
@@ -102,7 +102,7 @@ def test_processes_share_the_work_and_change_no_result(tmp_path: Path):
     )
 
 
-@pytest.mark.usefixtures("scenario_program_built")
+@pytest.mark.usefixtures("best_program")
 def test_nothing_of_a_run_outlives_its_command(tmp_path: Path, spawn: Spawn):
     command = (program("edgewise"), "sim", "scenario", "three-pumps", "--out", tmp_path, "--jobs", "2")
     running = spawn(*command, "--policy", "Edgewise")
