@@ -74,16 +74,25 @@ def compute(series: Series, features: Features) -> Windows:
     count = len(counts) - size + 1
     if count < 1:
         raise ModelError("bad-data", f"{len(counts)} rows are fewer than one window of {size}: choose a smaller window")
-    flat = array("i", counts.tobytes())
-    out = array("i", [0] * features.n_features)
-    step = features.n_channels
-    vectors = np.empty((count, features.n_features), dtype=np.int32)
-    for i in range(count):
-        features.compute_into(flat[i * step : (i + size) * step], out)
-        vectors[i] = out
+    if set(features.names) == {f"{channel.name}.last" for channel in features.channels}:
+        vectors = counts[size - 1 :].copy()  # the samples themselves, in a thousandth of the time
+    else:
+        vectors = _computed(counts, features)
     ends = np.arange(size - 1, size - 1 + count)
     if series.labels is None:
         return Windows(vectors, ends, None, None)
     running = np.concatenate(([0], np.cumsum(series.labels)))
     clean = running[ends + 1] == running[ends + 1 - size]
     return Windows(vectors, ends, series.labels[ends], clean)
+
+
+def _computed(counts: npt.NDArray[np.int32], features: Features) -> npt.NDArray[np.int32]:
+    """int32 (windows, features), one window after the other by the board's own code."""
+    flat = array("i", counts.tobytes())
+    out = array("i", [0] * features.n_features)
+    size, step = features.window, features.n_channels
+    vectors = np.empty((len(counts) - size + 1, features.n_features), dtype=np.int32)
+    for i in range(len(vectors)):
+        features.compute_into(flat[i * step : (i + size) * step], out)
+        vectors[i] = out
+    return vectors

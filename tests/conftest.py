@@ -18,6 +18,11 @@ from tools.scenario.program import Program
 
 STOP_DEADLINE_S = 5
 
+_TESTS = Path(__file__).parent
+_LONGEST_FIRST = ("system", "tools", "model_export", "native", "device", "contract", "cloud")
+
+_BUILD_A_PORT = {"chip_port", "frozen_program", "fast_wakes", "best_program"}
+
 Spawn = Callable[..., subprocess.Popen[bytes]]
 
 
@@ -73,11 +78,46 @@ def best_program() -> Program:
     return scenario_program.best(print)
 
 
+@pytest.fixture(scope="session")
+def fast_wakes() -> Path | None:
+    """What boards of long tests wake in: the firmware frozen into a MicroPython, in half the time of the ROM image.
+
+    None, which stands for that image, where it cannot be built.
+    """
+    try:
+        return frozen_port.build(frozen_port.HOST)
+    except frozen_port.PortUnavailable:
+        return None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whoever asks for a port first waits while it is built: a minute on two cores that do nothing else."""
+    """Long files first: workers take a file at a time, and the last ones should be short, so that none waits long.
+
+    Whoever asks for a port first waits while it is built: a minute on two cores that do nothing else.
+    """
+    items.sort(key=lambda item: _LONGEST_FIRST.index(item.path.relative_to(_TESTS).parts[0]))
     for item in items:
-        if {"chip_port", "frozen_program", "best_program"} & set(getattr(item, "fixturenames", ())):
+        if _BUILD_A_PORT & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.timeout(unix_port.BUILD_DEADLINE_S + 120))
+
+
+class _FailuresAsTheyHappen:
+    """Names a test that failed at once, with the last line of why: the run goes on for minutes."""
+
+    def __init__(self, terminal: pytest.TerminalReporter) -> None:
+        self._terminal = terminal
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            reason = report.longreprtext.strip().rpartition("\n")[2]
+            self._terminal.write(f"\n{report.when} of {report.nodeid} failed: {reason}\n", red=True)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is not None:  # a worker of pytest-xdist has none: who started it hears of its tests
+        session.config.pluginmanager.register(_FailuresAsTheyHappen(terminal))
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,11 @@
 """Windows of a series: scales, labels, and features equal to those computed by hand."""
 
+from array import array
+
 import numpy as np
 import pytest
 
-from contract.features import Features
+from contract.features import COUNT_LIMIT, Features
 from model_export.errors import ModelError
 from model_export.windows import compute, parse_schema, schema_for, to_counts
 from tests.model_export.conftest import make_series
@@ -40,6 +42,19 @@ def test_a_window_ends_at_every_sample_once_the_first_is_full():
     for vector, end in zip(windows.features, windows.ends, strict=True):
         part = counts[end - 7 : end + 1]
         assert vector.tolist() == [part[-1], part.min(), part.max()]
+
+
+@pytest.mark.parametrize("size", [1, 8])
+def test_the_last_sample_alone_is_what_the_board_computes(size: int):
+    series = make_series(rows=40)
+    features = parse_schema(f"v1;w={size};c=a::100,b::1000000;f=last")
+    windows = compute(series, features)
+    counts = to_counts(series, features)
+    assert abs(counts).max() == COUNT_LIMIT
+    out = array("i", [0] * features.n_features)
+    for vector, end in zip(windows.features, windows.ends, strict=True):
+        features.compute_into(array("i", counts[end + 1 - size : end + 1].tobytes()), out)
+        assert vector.tolist() == out.tolist()
 
 
 def test_a_window_is_clean_only_when_no_sample_of_it_is_labelled():

@@ -42,10 +42,11 @@ async def living(
     lives: Lives,
     artifact_of: Callable[[PublisherKey, str, int], bytes],
     world_of: Callable[[int], World],
+    program: Path | None,
 ) -> AsyncGenerator[tuple[Client, list[SimulatedBoard]]]:
     """The cloud, which has given OLD to all boards and NEW to none, and the boards; all end with the block.
 
-    artifact_of: of a key, a version and a sequence; world_of: of a board's number.
+    artifact_of: of a key, a version and a sequence; world_of: of a board's number; program: as for `supervised`.
     """
     key = keys.create(folder / "keys", "test")
     async with stage.server(folder / "data") as up:
@@ -55,7 +56,7 @@ async def living(
                 files = [("artifact", (f"{version}.ewa", artifact_of(key, version, sequence)))]
                 client.request("POST", "/models", files=files, data={"to": to, "note": ""})
             folders = await _make(folder / "boards", up, key, lives, world_of)
-            async with supervised(folders, lives.speed, parallel=PARALLEL) as boards:
+            async with supervised(folders, lives.speed, PARALLEL, program=program) as boards:
                 running = [asyncio.create_task(board.run()) for board in boards]
                 try:
                     yield client, boards

@@ -17,15 +17,17 @@ from cloud.processes import UpState, read_state
 from cloud.settings import Settings, load_settings
 from cloud.store import tables as t
 from tests.support.parts import StoredIn
+from tools.commands import Command
 
 _ROOT = Path(__file__).parents[2]
+_FREE_PORTS = ("--port", "0", "--mqtt-port", "0")
 _START_DEADLINE_S = 30.0
 _STOP_DEADLINE_S = 20.0
 
 
 def edgewise(*arguments: str | Path, deadline_s: float = 60) -> subprocess.CompletedProcess[str]:
     """Runs the command and waits for it."""
-    return subprocess.run(_command(*arguments), capture_output=True, text=True, timeout=deadline_s, env=_environment())
+    return Command(*map(str, arguments), environ=_environment()).ended(deadline_s)
 
 
 class Tree:
@@ -37,7 +39,7 @@ class Tree:
         self.settings: Settings = load_settings({}, data_dir=folder)
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                _command("up", "--data", folder, "--port", "0", "--mqtt-port", "0", "--json"),
+                [sys.executable, "-m", "tools.cli", "up", "--data", folder, *_FREE_PORTS, "--json"],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env=_environment(),
@@ -99,10 +101,6 @@ class Tree:
             if self.process.poll() is None:
                 self.process.kill()
                 self.process.wait(5)
-
-
-def _command(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-m", "tools.cli", *map(str, arguments)]
 
 
 def _environment() -> dict[str, str]:

@@ -11,6 +11,7 @@ from cloud.clock import now_ms
 from tests.conftest import Spawn
 from tests.support.rollout_fleet import PERIOD_MS, RolloutFleet
 from tests.tools.test_docs import IN_ORDER, WITH_A_FLEET, commands
+from tools.commands import Command
 from tools.firmware import ROOT, program
 
 COMMAND_DEADLINE_S = 90
@@ -42,22 +43,12 @@ def run_commands(page: str, tmp_path: Path, spawn: Spawn) -> None:
             into = tmp_path / words[words.index(">") + 1]
             words = words[: words.index(">")]
         assert words[0] == "edgewise", command
-        words[0] = program("edgewise")
         if words[1] == "up":
-            server = spawn(*words, cwd=tmp_path, env=environ, stdout=subprocess.PIPE)
+            server = spawn(program("edgewise"), *words[1:], cwd=tmp_path, env=environ, stdout=subprocess.PIPE)
             assert server.stdout is not None
             assert server.stdout.readline().startswith(b"Open http://"), (tmp_path / "0.log").read_text()
             continue
-        done = subprocess.run(
-            words,
-            cwd=tmp_path,
-            env=environ,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_DEADLINE_S,
-            check=False,
-        )
+        done = Command(*words[1:], environ=environ, folder=tmp_path).ended(COMMAND_DEADLINE_S)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
         if into is not None:
             into.write_text(done.stdout)

@@ -22,7 +22,7 @@ MEAN, MAX = 0, 1  # features of SCHEMA
 # Of noise evenly over 200 about 1000 one window in 15 has a mean above the one, one in 6 a value above the other.
 THRESHOLDS = {OLD: (MEAN, 1080.0), NEW: (MAX, 1182.0)}
 INTERVAL_MS = 20 * 60_000
-PERIOD_S = 4.0  # a HEALTH record is due after an hour, three wakes
+PERIOD_S = 2.5  # a HEALTH record is due after an hour, three wakes
 SPEED = 3 * INTERVAL_MS / 1000 / PERIOD_S
 
 
@@ -62,11 +62,14 @@ def windows(number: int) -> list[tuple[tuple[int, ...], bool]]:
     return found
 
 
-async def compare(folder: Path) -> dict[str, Any]:
+async def compare(folder: Path, program: Path | None) -> dict[str, Any]:
     """Plans, starts and approves a comparison; returns what it had found before it was approved."""
     settings = {"sync_interval_ms": 2 * INTERVAL_MS, "syncs_per_hour": 3600}
     lives = Lives(BOARDS, INTERVAL_MS, settings, SPEED)
-    async with living(folder, lives, artifact_of, lambda number: World(recording(number), {})) as (client, boards):
+    async with living(folder, lives, artifact_of, lambda number: World(recording(number), {}), program) as (
+        client,
+        boards,
+    ):
         return await watched(client, boards)
 
 
@@ -105,8 +108,10 @@ async def watched(client: Client, boards: list[SimulatedBoard]) -> dict[str, Any
 
 
 @pytest.mark.timeout(700)
-def test_only_disagreements_are_sent_and_the_operator_makes_the_challenger_champion(tmp_path: Path) -> None:
-    found = asyncio.run(compare(tmp_path))
+def test_only_disagreements_are_sent_and_the_operator_makes_the_challenger_champion(
+    tmp_path: Path, fast_wakes: Path | None
+) -> None:
+    found = asyncio.run(compare(tmp_path, fast_wakes))
     shadow = found["shadow"]
     beside = [board["device"] for board in found["cohort"] if board["exposed"]]
     assert BESIDE <= len(beside) <= BOARDS // 2

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from cloud.processes import read_state
 from cloud.settings import load_settings
 from model_export import data, windows
 from model_export.keys import PublisherKey
+from tools.commands import Command
 from tools.provision import BoardPlan, Broker, make_board
 
 COMMAND_DEADLINE_S = 120
@@ -67,23 +69,17 @@ Models = dict[str, dict[str, Path]]
 
 async def edgewise(*words: str, environ: Mapping[str, str] | None = None) -> Any:
     """Run an `edgewise` command with --json; returns what it printed, parsed. Raises DemoFailed."""
-    command = (sys.executable, "-m", "tools.cli", *words, "--json")
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=os.environ | dict(environ or {}),
-    )
+    command = await asyncio.to_thread(Command, *words, "--json", environ=os.environ | dict(environ or {}))
     try:
-        out, err = await asyncio.wait_for(process.communicate(), COMMAND_DEADLINE_S)
-    except (TimeoutError, asyncio.CancelledError):
-        process.kill()
-        await process.wait()
+        done = await asyncio.to_thread(command.ended, COMMAND_DEADLINE_S)
+    except asyncio.CancelledError:
+        command.kill()
         raise
-    if process.returncode:
-        raise DemoFailed(f"`edgewise {' '.join(words)}` ended with status {process.returncode}:\n{err.decode()}")
-    return json.loads(out)
+    except subprocess.TimeoutExpired as error:
+        raise DemoFailed(f"`edgewise {' '.join(words)}` took over {COMMAND_DEADLINE_S} s:\n{error.stderr}") from None
+    if done.returncode:
+        raise DemoFailed(f"`edgewise {' '.join(words)}` ended with status {done.returncode}:\n{done.stderr}")
+    return json.loads(done.stdout)
 
 
 def recording(kind: str, part: int, parts: int) -> Recording:

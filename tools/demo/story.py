@@ -111,10 +111,11 @@ class Story:
         self._say(sign)
 
     async def _publish(self, version: str) -> None:
-        for kind, artifact in self._models[version].items():
-            await stage.edgewise(
-                *("model", "publish", str(artifact), "--to", f"kind:{kind}", "--data", str(self._up.data))
-            )
+        commands = (
+            ("model", "publish", str(artifact), "--to", f"kind:{kind}", "--data", str(self._up.data))
+            for kind, artifact in self._models[version].items()
+        )
+        await asyncio.gather(*(stage.edgewise(*words) for words in commands))
 
     def _devices(self) -> list[dict[str, Any]]:
         return self._client.get("/devices", limit=100)
