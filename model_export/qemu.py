@@ -7,6 +7,7 @@ QEMU puts module, data and script into the guest's memory; the guest prints the 
 """
 
 import binascii
+import fcntl
 import os
 import shutil
 import subprocess
@@ -180,16 +181,20 @@ def firmware() -> Path:
     kernel = build / "firmware.elf"
     if not kernel.is_file():
         check_tools("rv32imc")
-        _build(build)
+        build.mkdir(parents=True, exist_ok=True)
+        with (build / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # whoever comes second waits for the first, and finds it built
+            if not kernel.is_file():
+                _build(build)
     return kernel
 
 
 def _build(build: Path) -> None:
     port = micropython_dir().resolve() / "ports" / "qemu"
-    build.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=build.parent, prefix="qemu-rv32-") as work:
         command = [
             "make",
+            f"-j{min(2, os.cpu_count() or 1)}",
             "BOARD=VIRT_RV32",
             # The C library has no variant named rv32imac_zicsr; the older specification counts these instructions to I.
             "RV32_ARCH=rv32imac",
@@ -208,6 +213,5 @@ def _build(build: Path) -> None:
         if done.returncode:
             last = "\n  ".join(done.stderr.strip().splitlines()[-4:])
             raise ModelError("build-failed", f"MicroPython for QEMU did not build:\n  {last}")
-        build.mkdir(exist_ok=True)
         shutil.copyfile(Path(work) / "firmware.elf", build / "firmware.part")
         (build / "firmware.part").rename(build / "firmware.elf")

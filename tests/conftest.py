@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from model_export import qemu
+from model_export.errors import ModelError
 from tests.support import postgres as postgres_server
 from tools import frozen_port, micropython_source, sdists, unix_port
 from tools.firmware import program
@@ -20,8 +22,7 @@ STOP_DEADLINE_S = 5
 
 _TESTS = Path(__file__).parent
 _LONGEST_FIRST = ("system", "tools", "model_export", "native", "device", "contract", "cloud")
-
-_BUILD_A_PORT = {"chip_port", "frozen_program", "fast_wakes", "best_program"}
+_BUILD_A_PORT = {"chip_port", "best_program", "emulated_board_built", "fast_wakes", "frozen_program"}
 
 Spawn = Callable[..., subprocess.Popen[bytes]]
 
@@ -98,7 +99,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: _LONGEST_FIRST.index(item.path.relative_to(_TESTS).parts[0]))
     for item in items:
         if _BUILD_A_PORT & set(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.timeout(unix_port.BUILD_DEADLINE_S + 120))
+            own = item.get_closest_marker("timeout")
+            deadline_s = unix_port.BUILD_DEADLINE_S + (own.args[0] if own else 120)
+            item.add_marker(pytest.mark.timeout(deadline_s), append=False)
 
 
 class _FailuresAsTheyHappen:
@@ -118,6 +121,14 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     terminal = session.config.pluginmanager.get_plugin("terminalreporter")
     if terminal is not None:  # a worker of pytest-xdist has none: who started it hears of its tests
         session.config.pluginmanager.register(_FailuresAsTheyHappen(terminal))
+
+
+@pytest.fixture(scope="session")
+def emulated_board_built() -> None:
+    """The board that exports are proved on is there, so that no command waits for its build within its own deadline."""
+    if qemu.available():
+        with contextlib.suppress(ModelError):  # the test that needs it will say why
+            qemu.firmware()
 
 
 @pytest.fixture(scope="session")

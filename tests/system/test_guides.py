@@ -14,12 +14,11 @@ from tests.tools.test_docs import IN_ORDER, WITH_A_FLEET, commands
 from tools.commands import Command
 from tools.firmware import ROOT, program
 
-COMMAND_DEADLINE_S = 90
+COMMAND_DEADLINE_S = 180
 START_DEADLINE_S = 30
 
 
-@pytest.mark.usefixtures("best_program")
-@pytest.mark.timeout(420)
+@pytest.mark.usefixtures("best_program", "emulated_board_built")
 @pytest.mark.parametrize("page", IN_ORDER)
 def test_guide_runs_from_first_to_last_command(page: str, tmp_path: Path, spawn: Spawn, native_toolchain: Path):
     (tmp_path / "build").mkdir()

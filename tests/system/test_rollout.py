@@ -102,7 +102,7 @@ async def watched(client: Client, course: Course, boards: list[SimulatedBoard]) 
 @pytest.mark.timeout(400)
 def test_a_rollout_over_sleeping_boards_ends_when_it_was_said_to(tmp_path: Path, fast_wakes: Path | None) -> None:
     plan = {"steps": [34, 100], "soak_periods": 3, "ramp_periods": 2}
-    foreseen_s, took_s = asyncio.run(roll_out(tmp_path, Course(24, 2.0, plan), fast_wakes))
+    foreseen_s, took_s = asyncio.run(roll_out(tmp_path, Course(24, 3.0, plan), fast_wakes))
     assert abs(took_s - foreseen_s) <= 0.35 * foreseen_s, "24 boards average less out than the 100 below"
 
 
