@@ -23,7 +23,7 @@ from cloud.clock import now_ms
 from cloud.errors import BlobCorrupt, BlobMissing
 from cloud.ingest.mqtt import Link
 from cloud.models.blobs import Blobs
-from cloud.models.tables import key_statements, leaves, patches
+from cloud.models.tables import NO_BASE, key_statements, leaves, patches
 from cloud.store.engine import writing
 from cloud.store.tables import artifacts, commands, desired, devices
 from contract import wire
@@ -89,7 +89,7 @@ class Chunks:
 
 async def publish_wants(engine: AsyncEngine, link: Link, device: str | None = None) -> int:
     """Publishes the WANTs that are due, or the one of `device` in any case; returns how many. Raises LinkLost."""
-    patch = (patches.c.target_sha256 == desired.c.artifact_sha256) & (patches.c.base_sha8 == devices.c.model_sha8)
+    deflated = patches.alias("deflated")
     beside = artifacts.alias("beside")
     query = (
         sa.select(
@@ -103,12 +103,23 @@ async def publish_wants(engine: AsyncEngine, link: Link, device: str | None = No
             leaves.c.data.label("leave"),
             patches.c.patch_sha256,
             patches.c.size.label("patch_size"),
+            deflated.c.patch_sha256.label("deflated_sha256"),
+            deflated.c.size.label("deflated_size"),
         )
         .join(devices, devices.c.device == desired.c.device)
         .outerjoin(artifacts, artifacts.c.sha256 == desired.c.artifact_sha256)
         .outerjoin(beside, beside.c.sha256 == desired.c.shadow_sha256)
         .outerjoin(leaves, leaves.c.sha256 == desired.c.artifact_sha256)
-        .outerjoin(patches, patch)
+        .outerjoin(
+            patches,
+            (patches.c.target_sha256 == desired.c.artifact_sha256)
+            & (patches.c.base_sha8 == devices.c.model_sha8)
+            & (patches.c.base_sha8 != NO_BASE),
+        )
+        .outerjoin(
+            deflated,
+            (deflated.c.target_sha256 == desired.c.artifact_sha256) & (deflated.c.base_sha8 == NO_BASE),
+        )
         .limit(_WANTS_AT_ONCE)
     )
     due = desired.c.version > desired.c.published_version
@@ -198,6 +209,10 @@ def _offer(manifest: Mapping[str, Any], sha256: str, size: int, *more: Any) -> w
 
 
 def _patch(row: sa.RowMapping) -> tuple[bytes | None, int, bytes | None]:
-    if row["patch_sha256"] is None:
-        return None, 0, None
-    return bytes.fromhex(row["patch_sha256"])[:8], row["patch_size"], bytes.fromhex(row["model_sha8"])
+    """Patch, size and base for an offer: what starts from the board's model, or what starts from none if shorter."""
+    found = [
+        (row["patch_size"], row["patch_sha256"], row["model_sha8"]),
+        (row["deflated_size"], row["deflated_sha256"], NO_BASE),
+    ]
+    size, digest, base = min((one for one in found if one[1]), key=lambda one: one[0], default=(0, "", NO_BASE))
+    return bytes.fromhex(digest)[:8] or None, size, bytes.fromhex(base) or None

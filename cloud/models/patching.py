@@ -1,4 +1,4 @@
-"""Makes patches: what turns the artifact a board runs into the one it shall run. Pure: bytes in, bytes out.
+"""Makes patches: what turns the artifact a board runs into the one it shall run, or makes that out of nothing. Pure.
 
 contract/patch.py says what the bytes mean and is what a board applies them with; each patch is tried with it here
 before it is given out. Nothing of this needs trust: a board checks what comes out like any download.
@@ -6,6 +6,7 @@ before it is given out. Nothing of this needs trust: a board checks what comes o
 
 import io
 import struct
+import zlib
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,27 +15,63 @@ from typing import Any
 import detools
 
 from cloud.models.range_encoder import Encoder
-from contract import artifact, patch, patch_forest, table
+from contract import artifact, patch, patch_forest, table, wire
 from contract.patch_forest import CLASS_BITS, DEPTHS, GROUPS, Layout
 from contract.range_coder import FRESH
 
 METHOD_NAMES = {patch.SEQUENCE: "sequence", patch.FOREST: "forest"}
+DEFLATE = "deflate"
+# zlib keeps 262 bytes of its window for itself: of 2 ** 9 it looks back at most 250, which a window of 2 ** 8 holds.
+_ZLIB_WINDOW_BITS = artifact.DEFLATE_WINDOW_BITS + 1
 
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """A patch that was tried; payload_bytes: the part of it that makes the payload, where that can be told apart."""
+    """A patch that was tried."""
 
     data: bytes
     method: str
-    payload_bytes: int
 
 
 def make(base: bytes, target: bytes) -> Patch | None:
     """The shortest patch from one artifact to another, or None when none is shorter than nine tenths of the target."""
     found = [one for one in (_sequence(base, target), _forest(base, target)) if one is not None]
     best = min(found, key=lambda one: len(one.data))
-    return best if 10 * len(best.data) < 9 * len(target) else None
+    return best if _is_shorter(best.data, target) else None
+
+
+def deflate(target: bytes) -> Patch | None:
+    """An artifact for boards that run nothing a patch could start from; None when that spares no piece of a download.
+
+    A piece is what a board pays for: one question, one answer, one write. What it inflates is written besides.
+    """
+    packer = zlib.compressobj(9, zlib.DEFLATED, -_ZLIB_WINDOW_BITS)
+    data = packer.compress(target) + packer.flush()
+    if not _is_shorter(data, target) or _pieces(data) == _pieces(target) or inflate(data) != target:
+        return None
+    return Patch(data, DEFLATE)
+
+
+def inflate(data: bytes) -> bytes:
+    """What a board makes of it, which looks back artifact.DEFLATE_WINDOW_BITS at most; raises zlib.error, EOFError."""
+    inflater = zlib.decompressobj(-artifact.DEFLATE_WINDOW_BITS)
+    made = bytearray()
+    for byte in data:
+        piece = inflater.decompress(bytes((byte,)), 1)  # one by one: zlib looks back at all that one call gives
+        while piece:
+            made += piece
+            piece = inflater.decompress(inflater.unconsumed_tail, 1)
+    if not inflater.eof:
+        raise EOFError
+    return bytes(made)
+
+
+def _is_shorter(data: bytes, target: bytes) -> bool:
+    return 10 * len(data) < 9 * len(target)
+
+
+def _pieces(data: bytes) -> int:
+    return -(-len(data) // wire.MAX_CHUNK_BYTES)
 
 
 def apply(base: bytes, data: bytes) -> bytes:
@@ -116,10 +153,8 @@ def _sequence(base: bytes, target: bytes) -> Patch | None:
     packed = difference(base, target)
     if len(packed) > 0xFFFF:
         return None
-    at = artifact.parse_header(base).payload_at, artifact.parse_header(target).payload_at
-    payload = difference(base[at[0] :], target[at[1] :])
     data = struct.pack(patch.HEADER, patch.MAGIC, patch.SEQUENCE, len(packed)) + packed
-    return _tried(base, target, Patch(data, METHOD_NAMES[patch.SEQUENCE], len(payload)))
+    return _tried(base, target, Patch(data, METHOD_NAMES[patch.SEQUENCE]))
 
 
 def _forest(base: bytes, target: bytes) -> Patch | None:
@@ -129,7 +164,7 @@ def _forest(base: bytes, target: bytes) -> Patch | None:
     if payload is None or len(packed) > 0xFFFF:
         return None
     data = struct.pack(patch.HEADER, patch.MAGIC, patch.FOREST, len(packed)) + packed + payload
-    return _tried(base, target, Patch(data, METHOD_NAMES[patch.FOREST], len(payload)))
+    return _tried(base, target, Patch(data, METHOD_NAMES[patch.FOREST]))
 
 
 def _tried(base: bytes, target: bytes, made: Patch) -> Patch | None:

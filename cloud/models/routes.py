@@ -32,11 +32,11 @@ from cloud.models.views import (
     VersionDetail,
 )
 from cloud.store.engine import writing
-from contract import artifact
+from contract import wire
 
 ModelName = Annotated[str, Parameter(pattern=r"^[a-z0-9][a-z0-9._-]{0,31}$")]
 VersionText = Annotated[str, Parameter(pattern=r"^[0-9a-z.-]{5,32}$", description="MAJOR.MINOR.PATCH[-suffix]")]
-_MAX_PUBLISH_BYTES = MAX_ARTIFACTS * (artifact.MAX_ARTIFACT_BYTES + MAX_CARD_BYTES) + 65_536
+_MAX_PUBLISH_BYTES = MAX_ARTIFACTS * (wire.MAX_ARTIFACT_BYTES + MAX_CARD_BYTES) + 65_536
 _ADMIN: dict[str, Any] = {"guards": [admin_only], "security": [{"adminToken": []}]}
 
 
@@ -95,7 +95,7 @@ async def publish(
     state: State, data: Annotated[PublishForm, Body(media_type=RequestEncodingType.MULTI_PART)]
 ) -> Deployed:
     """Checks digests, signatures and sequence, stores the artifacts, tells `to` to run them: all of it or nothing."""
-    files = [await _read(upload, artifact.MAX_ARTIFACT_BYTES) for upload in data.artifact]
+    files = [await _read(upload, wire.MAX_ARTIFACT_BYTES) for upload in data.artifact]
     cards = [await _read(upload, MAX_CARD_BYTES) for upload in data.card]
     registry: Registry = state.registry
     return await registry.publish(files, cards, Audience.parse(data.to), data.note)
@@ -103,7 +103,7 @@ async def publish(
 
 @post(
     "/models/raw",
-    request_max_body_size=artifact.MAX_ARTIFACT_BYTES,
+    request_max_body_size=wire.MAX_ARTIFACT_BYTES,
     summary="Publish one artifact, its bytes as the body",
     **_ADMIN,
 )

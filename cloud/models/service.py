@@ -73,6 +73,7 @@ class Registry:
             )
         for data in (*(item.data for item in submission.artifacts), *submission.cards):
             await self._blobs.put(data)  # first: a row never names bytes that are not there
+        deflated = [await patches.deflate(self._blobs, item.sha256, item.data) for item in submission.artifacts]
         name, version = submission.manifest.name, submission.manifest.version
         now = now_ms()
         async with self._writing.begin() as connection:
@@ -82,6 +83,7 @@ class Registry:
                     raise BadArtifact(f"key {item.key_id} was revoked meanwhile", "sign with a key that is trusted")
             await _add_version(connection, submission, now)
             added = [item.sha256 for item in submission.artifacts if await _add_artifact(connection, item, now)]
+            await patches.add(connection, deflated)  # with the version: the first WANT that tells of it names them
             boards = await self._deploy(connection, name, version, to, note, now)
         await patches.prepare(self._engine, self._blobs, added)
         return Deployed(name, version, added, boards)

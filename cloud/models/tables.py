@@ -40,11 +40,13 @@ leaves = sa.Table(
     sa.Column("created_ms", sa.BigInteger, nullable=False),
 )
 
+NO_BASE = ""  # of a patch that makes the artifact out of nothing: it is the artifact deflated
+
 # What makes one artifact out of another: a blob, or the finding that none is shorter than the artifact itself.
 patches = sa.Table(
     "patches",
     metadata,
-    sa.Column("base_sha8", sa.String(16), primary_key=True),  # hex, as boards name what they run
+    sa.Column("base_sha8", sa.String(16), primary_key=True),  # hex, as boards name what they run, or NO_BASE
     sa.Column("target_sha256", sa.String(64), sa.ForeignKey("artifacts.sha256", ondelete="CASCADE"), primary_key=True),
     sa.Column("patch_sha256", sa.String(64)),  # NULL: none is worth it
     sa.Column("size", sa.BigInteger, nullable=False),

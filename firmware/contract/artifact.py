@@ -35,7 +35,7 @@ MAX_MANIFEST_BYTES = 2048
 MAX_GOLDEN_BYTES = 8192
 MAX_PAYLOAD_BYTES = 262144
 MAX_HEAD_BYTES = MANIFEST_AT + MAX_MANIFEST_BYTES
-MAX_ARTIFACT_BYTES = MAX_HEAD_BYTES + MAX_GOLDEN_BYTES + MAX_PAYLOAD_BYTES
+DEFLATE_WINDOW_BITS = 8  # deflated, an artifact repeats nothing further back than the 256 bytes a board keeps
 
 CLASS_MODEL = "model"
 CLASS_SHADOW = "shadow"  # signed to score beside a model and never to decide

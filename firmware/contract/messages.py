@@ -156,7 +156,13 @@ OFFER = Record(
         Field("leave", Bytes(0, wire.MAX_STATEMENT_BYTES), "publisher's leave to go below the counter", default=b""),
         Field("patch", DIGEST8, "first 8 bytes of the SHA-256 of a patch that makes it", default=None, nullable=True),
         Field("patch_size", U32, "length of the patch", "bytes", 0),
-        Field("patch_base", DIGEST8, "artifact that the patch is a difference to", default=None, nullable=True),
+        Field(
+            "patch_base",
+            DIGEST8,
+            "artifact that the patch is a difference to; nil: the patch is the artifact deflated",
+            default=None,
+            nullable=True,
+        ),
     ),
     "the model a board shall run",
 )

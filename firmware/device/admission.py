@@ -42,9 +42,9 @@ def check_offer(
     if offer.sequence < lowest:
         raise ArtifactError(wire.REASON_OLD_SEQUENCE, "%d, at least %d" % (offer.sequence, lowest))
     if shadow or not places.holds(offer.sha256):
-        room = _room(fs, root, places.folder(slots.SHADOW if shadow else places.spare()))
-        if room < offer.size:
-            raise ArtifactError(wire.REASON_NO_SPACE, "%d bytes free" % room)
+        free = room(fs, root, places.folder(slots.SHADOW if shadow else places.spare()))
+        if free < offer.size:
+            raise ArtifactError(wire.REASON_NO_SPACE, "%d bytes free" % free)
 
 
 def check_head(
@@ -135,7 +135,7 @@ def golden_vectors(
             yield features, artifact.golden_into(row, features)
 
 
-def _room(fs: "Files", root: str, folder: str) -> int:
+def room(fs: "Files", root: str, folder: str) -> int:
     """Bytes an artifact may take: what is free, and what its slot's folder holds, less the reserve."""
     status = fs.statvfs(root)
     try:

@@ -99,7 +99,7 @@ class Installer:
         if self._places.holds(offer.sha256):
             self._record.enter(UPDATE_VERIFY)
             return
-        if offer.patch_size and self._patching.suits(self._places, self._record):
+        if offer.patch_size and self._patching.suits(self._fs, self._root, self._places, offer):
             self.discard_patch()
             self._record.patching = 1
         self._record.enter(UPDATE_DOWNLOAD)
@@ -162,7 +162,13 @@ class Installer:
         if offset == 0 and not record.patching:
             head, _ = admission.check_head(data, record.offer, self._policy, self._places, now_s)
             record.download.begin(head.header.payload_at)
-        record.download.write(data)
+        try:
+            record.download.write(data)
+        except OSError as e:
+            if not record.patching:
+                raise
+            self._fetch_whole(str(e))  # the room that a patch takes beside the artifact is not owed to it
+            return
         self._moved = True
         if record.patching and record.download.progress == record.offer.patch_size:
             record.enter(UPDATE_PATCH)
@@ -182,12 +188,10 @@ class Installer:
         self._patching.discard(self._fs, self._root)
 
     def _apply_patch(self, now_s: int) -> None:
-        from contract.patch import PatchError
-
         self._record.download = None
         try:
             self._patching.apply(self._fs, self._root, self._places, self._record, self._policy, self._whole(), now_s)
-        except (PatchError, EOFError, OSError, MemoryError, ArtifactError) as e:
+        except (ArtifactError, EOFError, OSError, MemoryError) as e:
             self._fetch_whole(str(e))
             return
         self._record.enter(UPDATE_VERIFY)

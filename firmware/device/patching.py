@@ -1,30 +1,51 @@
 """An offer taken as a patch: fetched into a file of its own, applied to what runs, written to the spare slot.
 
-Nothing here decides whether the outcome is sound: the head is checked before the slot is emptied for it, as that of a
-download is, and all of it is verified afterwards. Whatever goes wrong, the artifact is fetched whole instead.
+One without a base is the artifact deflated, and needs nothing that runs. Nothing here decides whether the outcome is
+sound: the head is checked before the slot is emptied for it, as that of a download is, and all of it is verified
+afterwards. Whatever goes wrong, the artifact is fetched whole instead.
 """
 
-from contract import artifact, patch
-from contract.wire import MAX_CHUNK_BYTES
+from micropython import const
+
+from contract import artifact
+from contract.artifact import ArtifactError
+from contract.wire import MAX_CHUNK_BYTES, REASON_BAD_PATCH
 from device import admission
 from device.files import make_directory, remove_if_there
 from device.slots import file_size
 
+try:
+    import deflate
+except ImportError:  # an image built without it: what is deflated is fetched as it is
+    deflate = None
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import BinaryIO
+
     from device.download import Download
     from device.files import Files
     from device.slots import Slots
     from device.trust import Policy
-    from device.update_record import UpdateRecord
+    from device.update_record import Offer, UpdateRecord
 
+_INFLATED_BYTES = const(128)  # at a time: 1.3 kB of tables and the window stand beside them, 2 kB is all there shall be
 _NAMES = ("patch", "patch-head", "patch-trees", "patch-digests")
 
 
-def suits(places: "Slots", record: "UpdateRecord") -> bool:
-    """True when the offer has a patch for the model that runs, and it is the shorter way."""
-    offer, model = record.offer, places.model
-    return 0 < offer.patch_size < offer.size and model is not None and model.sha8 == offer.patch_base
+def suits(fs: "Files", root: str, places: "Slots", offer: "Offer") -> bool:
+    """True when the offer has a patch for what runs, or for any board, it is the shorter way, and there is room for
+    both; raises OSError."""
+    if offer.has_base:
+        usable = places.model is not None and places.model.sha8 == offer.patch_base
+    else:
+        usable = deflate is not None
+    return (
+        usable
+        and 0 < offer.patch_size < offer.size
+        and offer.size + offer.patch_size <= admission.room(fs, root, places.folder(places.spare()))
+    )
 
 
 def discard(fs: "Files", root: str) -> None:
@@ -57,20 +78,44 @@ class PatchDownload:
 def apply(
     fs: "Files", root: str, places: "Slots", record: "UpdateRecord", policy: "Policy", download: "Download", now_s: int
 ) -> None:
-    """Makes the offered artifact in the spare slot; raises ArtifactError, OSError, patch.PatchError, EOFError.
+    """Makes the offered artifact in the spare slot; raises ArtifactError, OSError, EOFError, MemoryError.
 
     It may be begun again after any cut: the patch and the artifact it is applied to are only read.
     """
     folder = root + "/models/"
-    base = _Base(fs, places)
     sink = _Sink(fs, folder + _NAMES[1], places, record, policy, download, now_s)
     try:
         with fs.open(folder + _NAMES[0], "rb") as stream:
-            patch.apply(stream, base, sink.write, lambda *parts: _forest(fs, folder, *parts))
+            if record.offer.has_base:
+                _apply_to_base(fs, folder, places, stream, sink.write)
+            else:
+                inflate(stream, sink.write)
         sink.end()
     finally:
-        base.close()
         sink.close()
+
+
+def inflate(stream: "BinaryIO", write: "Callable[[memoryview], None]") -> None:
+    """Hands on what a raw deflate stream stands for; raises EOFError, OSError where it is none, MemoryError."""
+    source = deflate.DeflateIO(stream, deflate.RAW, artifact.DEFLATE_WINDOW_BITS)
+    buffer = memoryview(bytearray(_INFLATED_BYTES))
+    while True:
+        n = source.readinto(buffer)
+        if not n:
+            return
+        write(buffer[:n])
+
+
+def _apply_to_base(fs: "Files", folder: str, places: "Slots", stream: "BinaryIO", write: object) -> None:
+    from contract import patch
+
+    base = _Base(fs, places)
+    try:
+        patch.apply(stream, base, write, lambda *parts: _forest(fs, folder, *parts))
+    except patch.PatchError as e:
+        raise ArtifactError(REASON_BAD_PATCH, str(e))
+    finally:
+        base.close()
 
 
 def _forest(fs: "Files", folder: str, stream: object, base: object, write: object, contexts: object) -> None:
@@ -114,7 +159,7 @@ class _Base:
         self._payload = fs.open(places.payload_path(slot, places.model.format), "rb")
 
     def read_at(self, offset: int, buffer: "bytearray | memoryview") -> None:
-        """Fills the buffer; raises PatchError beyond the end."""
+        """Fills the buffer; raises ArtifactError beyond the end."""
         view = memoryview(buffer)
         n_head = max(0, min(len(view), self.payload_at - offset))
         if n_head:
@@ -126,7 +171,7 @@ class _Base:
 
     def _read(self, file: object, view: memoryview) -> None:
         if file.readinto(view) != len(view):
-            raise patch.PatchError("behind the base")
+            raise ArtifactError(REASON_BAD_PATCH, "behind the base")
 
     def close(self) -> None:
         self._head.close()
@@ -159,7 +204,7 @@ class _Sink:
     def write(self, view: "bytes | memoryview") -> None:
         """The next bytes."""
         if self._count + len(view) > self._size:
-            raise patch.PatchError("more than was offered")
+            raise ArtifactError(REASON_BAD_PATCH, "more than was offered")
         at = 0
         while at < len(view):
             if len(self._start) < artifact.HEADER_BYTES:
@@ -190,9 +235,9 @@ class _Sink:
         self._file = self._download.open_payload()
 
     def end(self) -> None:
-        """Raises PatchError when something is missing."""
+        """Raises ArtifactError when something is missing."""
         if self._count != self._size:
-            raise patch.PatchError("%d of %d bytes" % (self._count, self._size))
+            raise ArtifactError(REASON_BAD_PATCH, "%d of %d bytes" % (self._count, self._size))
 
     def close(self) -> None:
         """Puts what was written onto flash."""

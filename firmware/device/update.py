@@ -13,7 +13,8 @@ and the way back are here.
               carries header, signature and manifest and is checked
               before the spare slot is emptied for it; waits for charge
               and for the hours meant for it
-    PATCH     what runs and the patch fetched make the artifact         VERIFY                 DOWNLOAD, whole
+    PATCH     what runs and the patch fetched make the artifact, or     VERIFY                 DOWNLOAD, whole
+              it is inflated
     VERIFY    every byte on flash: length, SHA-256, ES256, manifest     SELFTEST               REFUSED, DOWNLOAD
     SELFTEST  loaded from the spare slot: golden vectors, time, heap    ARM                    REFUSED
     ARM       the pointer names it active, the old one previous         TRIAL
@@ -26,7 +27,8 @@ and the way back are here.
 REFUSED answers one version of the cloud's wishes: the same offer in the same WANT is not looked at twice, a new
 WANT may try again. A known-bad digest is refused for ever. VERIFY falls back to DOWNLOAD when the artifact was held
 from an earlier time and flash has lost it, or was made by a patch and is not what was offered. DOWNLOAD fetches a patch
-where the offer names one for the model that runs; whatever is wrong with it, the artifact is then fetched whole.
+where the offer names one for the model that runs, or for any board; whatever is wrong with it, the artifact is then
+fetched whole.
 
 Bounds. A state begins at most three times for an offer (a boot that dies in VERIFY or SELFTEST counts), an offer enters
 at most 16 states. The trial counts a boot when the one before did not end in deep sleep, before it loads the model:

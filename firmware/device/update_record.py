@@ -54,7 +54,7 @@ class Offer:
     """The model a WANT names: `sha256` of the artifact and its `size` in bytes, format FORMAT_*; all unverified.
 
     leave: a publisher's statement, or b""; patch, patch_size, patch_base: sha8 and bytes of what makes the artifact out
-    of the one with sha8 patch_base, size 0 for none.
+    of the one with sha8 patch_base, size 0 for none; eight zeros or None: out of none, it is the artifact deflated.
     """
 
     def __init__(
@@ -80,13 +80,18 @@ class Offer:
         self.arch = arch
         self.leave = bytes(leave)
         self.patch = bytes(patch or bytes(8))
-        self.patch_size = patch_size if patch and patch_base else 0
+        self.patch_size = patch_size if patch else 0
         self.patch_base = bytes(patch_base or bytes(8))
 
     @property
     def sha8(self) -> bytes:
         """The 8 bytes that name the artifact on the wire."""
         return self.sha256[:8]
+
+    @property
+    def has_base(self) -> bool:
+        """Whether the patch, if there is one, is a difference to another artifact."""
+        return self.patch_base != bytes(8)
 
     def is_sound(self) -> bool:
         """False when a field is outside what an artifact can have."""

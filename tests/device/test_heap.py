@@ -75,7 +75,7 @@ async def live(
         board = SimulatedBoard(made, server, SPEED * 100, on_wake=life.note, heap=heap)
         for number, (version, after) in enumerate(UPDATES.items(), start=1):
             await board.run(wakes=after - board.totals.wakes)
-            await publish(cloud, number, artifacts[version])
+            await publish(cloud, number, artifacts[version], deflated=number > 1)
         await board.run(wakes=wakes - board.totals.wakes)
         await press(board)
     life.read_heap(made)

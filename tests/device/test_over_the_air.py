@@ -16,6 +16,7 @@ from model_export.artifact import golden_bytes, pack
 from model_export.detectors.trees import Ensemble, IntegerTree
 from model_export.keys import PublisherKey
 from tests.device.update import forge
+from tests.device.update.conftest import raw_deflate
 from tests.support import boards
 from tests.support.boards import SPEED, WINDOW, press, samples_taken
 from tests.support.broker import Broker
@@ -60,18 +61,33 @@ def made_table(publisher: PublisherKey) -> bytes:
     return pack(fields, golden_bytes(vectors), blob, publisher)
 
 
-def offered(cloud: TinyCloud, data: bytes) -> w.Offer:
-    """The offer of an artifact, which the cloud serves from now on."""
+def offered(cloud: TinyCloud, data: bytes, deflated: bool = False) -> w.Offer:
+    """The offer of an artifact, which the cloud serves from now on; `deflated`: as a patch without a base, too."""
     digest = hashlib.sha256(data).digest()
     manifest = artifact.Head(data).manifest()
     form = wire.FORMAT_NATIVE if manifest.format == artifact.FORMAT_NATIVE else wire.FORMAT_BLOB
     cloud.artifacts[digest[:8]] = data
-    return w.Offer(manifest.name, manifest.version, manifest.sequence, digest, len(data), form, manifest.arch)
+    patch, patch_size = None, 0
+    if deflated:
+        content = raw_deflate(data)
+        patch, patch_size = hashlib.sha256(content).digest()[:8], len(content)
+        cloud.artifacts[patch] = content
+    return w.Offer(
+        manifest.name,
+        manifest.version,
+        manifest.sequence,
+        digest,
+        len(data),
+        form,
+        manifest.arch,
+        patch=patch,
+        patch_size=patch_size,
+    )
 
 
-async def publish(cloud: TinyCloud, version: int, data: bytes, **settings: Any) -> bytes:
+async def publish(cloud: TinyCloud, version: int, data: bytes, deflated: bool = False, **settings: Any) -> bytes:
     """Offer an artifact to pump-1, with settings; returns its sha8."""
-    offer = offered(cloud, data)
+    offer = offered(cloud, data, deflated)
     await cloud.want("pump-1", version, settings, offer)
     return offer.sha256[:8]
 
@@ -93,7 +109,7 @@ def test_two_models_one_after_the_other_in_a_small_heap(broker: Broker, tmp_path
             await board.run(wakes=2)
             await publish(cloud, 1, made(publisher, "1.0.0", 1))
             await board.run(wakes=20)
-            await publish(cloud, 2, made(publisher, "2.0.0", 2))
+            await publish(cloud, 2, made(publisher, "2.0.0", 2), deflated=True)
             await board.run(wakes=20)
             await press(board)
             assert not (folder / "log.txt").read_text()
@@ -102,6 +118,7 @@ def test_two_models_one_after_the_other_in_a_small_heap(broker: Broker, tmp_path
     cloud, board = asyncio.run(live())
     happy = [wire.UPDATE_DOWNLOAD, wire.UPDATE_TRIAL, wire.UPDATE_COMMIT]
     assert steps(cloud) == [(version, state, wire.REASON_OK) for version in ("1.0.0", "2.0.0") for state in happy]
+    assert cloud.fetches == 2 + 1, "the second came deflated"
     models = [hello.model.version if hello.model else None for hello in cloud.hellos["pump-1"]]
     assert models[0] is None
     assert list(dict.fromkeys(models)) == [None, "1.0.0", "2.0.0"]

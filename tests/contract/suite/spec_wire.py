@@ -1,6 +1,6 @@
 """Topics, device ids and the tables of names."""
 
-from contract import artifact, wire
+from contract import wire
 from contract.wire import BAD_TOPIC
 from tests.contract.suite.check import refused
 
@@ -39,7 +39,3 @@ def test_an_error_says_what_is_wrong_and_where():
     error = wire.WireError(wire.BAD_CUT, "at byte 7")
     assert error.code == wire.BAD_CUT
     assert str(error) == "cut short: at byte 7"
-
-
-def test_an_offer_may_be_as_large_as_an_artifact():
-    assert wire.MAX_ARTIFACT_BYTES == artifact.MAX_ARTIFACT_BYTES

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import zlib
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -64,6 +65,12 @@ def publisher(tmp_path_factory: pytest.TempPathFactory) -> PublisherKey:
     return keys.create(tmp_path_factory.mktemp("keys"), "main")
 
 
+def raw_deflate(data: bytes, window_bits: int = 9) -> bytes:
+    """As the server deflates artifacts, however little that spares."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -window_bits)
+    return packer.compress(data) + packer.flush()
+
+
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory, publisher: PublisherKey) -> forge.World:
     """Two sound models, one that will be made to crash, and some that fail their self-test."""
@@ -94,6 +101,19 @@ def world(tmp_path_factory: pytest.TempPathFactory, publisher: PublisherKey) -> 
     assert other is not None
     world.publish_patch("another", base, target, other.data)
     world.publish_patch("noise", base, target, sha256(b"noise").digest() * 9)
+    deflated = {
+        "deflated": target,
+        "deflated_short": target[:-1],
+        "deflated_long": target + b"x",
+        "deflated_bomb": target + bytes(200_000),
+        "deflated_other": forge.sound(publisher, 26, pad=600, version="2.2.0", sequence=7),
+    }
+    for name, content in deflated.items():
+        world.publish_patch(name, None, target, raw_deflate(content))
+    sound = raw_deflate(target)
+    world.publish_patch("deflated_torn", None, target, sound[:-9])
+    world.publish_patch("deflated_noise", None, target, sha256(b"noise").digest() * 9)
+    world.publish_patch("deflated_turned", None, target, sound[:200] + bytes((sound[200] ^ 8,)) + sound[201:])
     for name, body in forge.FAULTY.items():
         world.publish(name, forge.faulty(publisher, body))
     world.write()

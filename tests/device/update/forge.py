@@ -190,13 +190,13 @@ class World:
         (self.folder / f"{name}.bin").write_bytes(data)
         self.offers[name] = offer(data, **lies)
 
-    def publish_patch(self, name: str, base: bytes, data: bytes, patch: bytes, **lies: Any) -> None:
-        """An artifact that is offered with a patch."""
+    def publish_patch(self, name: str, base: bytes | None, data: bytes, patch: bytes, **lies: Any) -> None:
+        """An artifact that is offered with a patch, of no base when it is the artifact deflated."""
         (self.folder / f"{name}.patch").write_bytes(patch)
         stated = {
             "patch": sha256(patch).hexdigest()[:16],
             "patch_size": len(patch),
-            "patch_base": sha256(base).hexdigest()[:16],
+            "patch_base": sha256(base).hexdigest()[:16] if base is not None else None,
         }
         self.publish(name, data, **(stated | lies))
 

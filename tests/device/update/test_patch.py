@@ -5,6 +5,7 @@ import json
 import os
 import random
 import subprocess
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from model_export.detectors.forest import Isolation
 from model_export.detectors.trees import Ensemble
 from model_export.keys import PublisherKey
 from tests.device.update import forge
-from tests.device.update.conftest import RunProgram
+from tests.device.update.conftest import RunProgram, raw_deflate
 
 # Of a heap whose words and objects are twice as wide as a board's; the 1.5 kB of contexts, buffers and a tree are not.
 RAM_BYTES = 2688
@@ -85,6 +86,9 @@ def cases(publisher: PublisherKey) -> dict[str, Case]:
         one = patching.make(before, after)
         assert one is not None, name
         made[name] = Case(before, after, one)
+    for name in ("threshold", "native"):
+        after = found[name][1]
+        made[f"{name}, deflated"] = Case(b"", after, patching.Patch(raw_deflate(after), patching.DEFLATE))
     return made
 
 
@@ -137,7 +141,7 @@ def test_a_damaged_patch_ends_in_an_error_or_in_other_bytes(
 ):
     rng = random.Random(6)
     damaged: dict[str, tuple[bytes, bytes, bytes]] = {}
-    for name in ("a tenth of the trees", "native", "threshold"):
+    for name in ("a tenth of the trees", "native", "threshold", "threshold, deflated"):
         case = cases[name]
         for number in range(8):
             data = bytearray(case.made.data)
@@ -149,6 +153,16 @@ def test_a_damaged_patch_ends_in_an_error_or_in_other_bytes(
     done = _run(run_program, tmp_path, damaged, "damaged")
     harmless = [name for name, (same, _, _) in done.items() if same]
     assert len(harmless) <= 4, "the last bits of a code may be idle, not many more"
+
+
+def test_what_looks_back_further_than_a_board_keeps_is_not_inflated(run_program: RunProgram, tmp_path: Path):
+    once = random.Random(7).randbytes(300)
+    cases = {f"{bits}": (b"", raw_deflate(once + once, bits), once + once) for bits in (9, 10)}
+    done = _run(run_program, tmp_path, cases)
+    assert [done[bits][:2] for bits in ("9", "10")] == [[True, ""], [False, "OSError(22,)"]]
+    assert patching.inflate(cases["9"][1]) == once + once
+    with pytest.raises(zlib.error):
+        patching.inflate(cases["10"][1])
 
 
 def test_what_a_board_could_not_decode_is_not_offered_as_a_forest(publisher: PublisherKey):

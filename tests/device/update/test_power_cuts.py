@@ -10,7 +10,16 @@ from tests.device.update.conftest import RunProgram
 from tests.device.update.forge import World
 
 # Scenario -> operations on flash it takes at least, so that a recording that stopped early can not pass.
-SCENARIOS = {"first": 60, "update": 100, "crash": 100, "broken": 30, "patch": 100, "whole": 100, "revert": 40}
+SCENARIOS = {
+    "first": 60,
+    "update": 100,
+    "crash": 100,
+    "broken": 30,
+    "patch": 100,
+    "whole": 100,
+    "deflated": 60,
+    "revert": 40,
+}
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)

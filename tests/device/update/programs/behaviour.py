@@ -1,5 +1,6 @@
 """Runs on MicroPython: how an update goes, and how it goes wrong, one behaviour per check."""
 
+import gc
 import os
 
 from ram_block import RamBlock, formatted
@@ -27,7 +28,8 @@ from contract.wire import (
     UPDATE_ROLLBACK,
     UPDATE_TRIAL,
 )
-from device import admission, detector
+from device import admission, detector, patching
+from device.files import Files
 from world import PROBE, ROOT, Board, Cloud, artifact, folder_of, install, pointer, sha8
 
 _BLOCKS = 64
@@ -640,6 +642,90 @@ def check_another_wish_ends_a_patch():
         board.wake(cloud)
     equal(board.model.sha8, sha8("v3"))
     equal(sorted(os.listdir(ROOT + "/models")), ["a", "b", "pointer.0", "pointer.1"])
+
+
+def check_an_artifact_is_fetched_deflated_whatever_the_board_runs():
+    board, cloud = _patched("deflated")
+    equal(board.outcomes(), [(UPDATE_DOWNLOAD, 0), (UPDATE_TRIAL, 0), (UPDATE_COMMIT, 0)])
+    equal(cloud.fetched, [(True, 0)])
+    with open(ROOT + "/models/b/head", "rb") as f:
+        head = f.read()
+    with open(ROOT + "/models/b/slot_b.mpy", "rb") as f:
+        equal(head + f.read(), artifact("patched"))
+    board = Board(formatted(_BLOCKS))
+    cloud = _cloud("deflated")
+    board.wake(cloud)
+    board.wake(cloud)
+    equal(board.runs, [None, sha8("patched")])
+    equal(cloud.fetched, [(True, 0)])
+
+
+def check_what_does_not_inflate_to_the_artifact_gives_way_to_the_whole_one():
+    for name in ("short", "long", "bomb", "other", "torn", "noise", "turned"):
+        board, cloud = _patched("deflated_" + name)
+        equal(cloud.fetched, [(True, 0), (False, 0)])
+        expected = [(UPDATE_DOWNLOAD, 0), (UPDATE_DOWNLOAD, REASON_BAD_PATCH), (UPDATE_TRIAL, 0), (UPDATE_COMMIT, 0)]
+        equal(board.outcomes(), expected)
+
+
+def check_a_board_that_cannot_inflate_fetches_the_artifact_as_it_is():
+    kept, patching.deflate = patching.deflate, None
+    try:
+        _, cloud = _patched("deflated")
+    finally:
+        patching.deflate = kept
+    equal(cloud.fetched, [(False, 0)])
+
+
+def check_a_heap_without_room_for_the_inflater_costs_a_patch_and_nothing_else():
+    inflate = patching.inflate
+
+    def crowded(stream, write):
+        taken = [None] * 20_000
+        try:
+            for i in range(len(taken)):
+                taken[i] = bytearray(512)
+            raise AssertionError("the heap is not full")
+        except MemoryError:
+            pass
+        for i in range(0, len(taken), 2):  # holes of 512 bytes: its tables have no place in them, all else has
+            taken[i] = None
+        gc.collect()
+        inflate(stream, write)
+
+    patching.inflate = crowded
+    try:
+        _, cloud = _patched("deflated")
+    finally:
+        patching.inflate = inflate
+    equal(cloud.fetched, [(True, 0), (False, 0)])
+
+
+def check_flash_that_has_no_room_for_both_gets_the_artifact_as_it_is():
+    board = _board()
+    board.boot()
+    spare = ROOT + "/models/b"
+    kept, size = admission._RESERVE_BYTES, len(artifact("patched"))
+    admission._RESERVE_BYTES = kept + admission.room(Files, ROOT, spare) - size
+    try:
+        _, cloud = _patched("deflated")
+    finally:
+        admission._RESERVE_BYTES = kept
+    equal(cloud.fetched, [(False, 0)])
+
+
+def check_flash_that_fills_up_meanwhile_costs_a_patch_and_nothing_else():
+    write = patching.PatchDownload.write
+
+    def full(_self, _data):
+        raise OSError(28)
+
+    patching.PatchDownload.write = full
+    try:
+        _, cloud = _patched("deflated")
+    finally:
+        patching.PatchDownload.write = write
+    equal(cloud.fetched, [(True, 0), (False, 0)])
 
 
 def _spoil(slot, name):

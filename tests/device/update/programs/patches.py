@@ -1,15 +1,18 @@
 """Runs on MicroPython: patches applied from file to file, and what they take of the heap while it goes on.
 
-argv: folder with base, patch and target of each case, names of the cases. Prints [name, it is the target, error, live
-bytes at most], the last for cases that are not damaged: garbage is collected at each write.
+argv: folder with base, patch and target of each case, names of the cases; an empty base: the target deflated. Prints
+[name, it is the target, error, live bytes at most], the last for cases that are not damaged: garbage is collected at
+each write.
 """
 
 import gc
 import json
+import os
 import sys
 from hashlib import sha256
 
 from contract import artifact, patch, patch_forest
+from device.patching import inflate
 
 _FOLDER = sys.argv[1]
 
@@ -60,13 +63,17 @@ def _apply(name):
     path = _FOLDER + "/" + name
     with open(path + ".target", "rb") as f:
         wanted = sha256(f.read()).digest()
-    base, sink, error = _Base(path + ".base"), _Sink("damaged" not in name), ""
+    base = _Base(path + ".base") if os.stat(path + ".base")[6] else None
+    sink, error = _Sink("damaged" not in name), ""
     _TREES, _DIGESTS = _Scratch(path + ".trees"), _Scratch(path + ".digests")
     with open(path + ".patch", "rb") as stream:
         gc.collect()
         before = gc.mem_alloc()
         try:
-            patch.apply(stream, base, sink.write, _forest)
+            if base:
+                patch.apply(stream, base, sink.write, _forest)
+            else:
+                inflate(stream, sink.write)
         except (patch.PatchError, EOFError, OSError) as e:
             error = repr(e)
     return [name, sink.hasher.digest() == wanted, error, sink.most - before]

@@ -19,7 +19,7 @@ from world import PROBE, Board, Cloud, install, pointer, sha8
 _BLOCKS = 32
 _WAKES = 12
 _MAX_TRIAL_BOOTS = 3
-_OFFSETS = {"v1": 10, "v2": 20, "crash": 30, "broken": 40, "patched": 25, "another": 25}
+_OFFSETS = {"v1": 10, "v2": 20, "crash": 30, "broken": 40, "patched": 25, "another": 25, "deflated": 25}
 _SCORES = {sha8(name): sum(PROBE) + offset for name, offset in _OFFSETS.items()}
 _CRASH = sha8("crash")
 _BROKEN = sha8("broken")
@@ -91,6 +91,7 @@ SCENARIOS = {
     "broken": (("v1",), "broken", (UPDATE_REFUSED, "broken"), "v1"),
     "patch": (("v1",), "patched", (UPDATE_COMMIT, "patched"), "patched"),
     "whole": (("v1",), "another", (UPDATE_COMMIT, "another"), "another"),  # the patch makes something else
+    "deflated": (None, "deflated", (UPDATE_COMMIT, "deflated"), "deflated"),
     "revert": (("v1", "v2"), "v1", (UPDATE_COMMIT, "v1"), "v1"),
 }
 
