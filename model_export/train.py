@@ -1,5 +1,6 @@
 """Fits a detector to the first part of a series, sets its threshold on the next, and measures it on the rest."""
 
+import copy
 import platform
 import warnings
 from dataclasses import dataclass, field, replace
@@ -79,10 +80,13 @@ def train(series: Series, plan: Plan, windows: Windows | None = None, start: War
     labels = windows.anomalous[parts.train] if detector.supervised and windows.anomalous is not None else None
     shifts = shifts_for(fitted) if plan.dtype == INT16 else []
     seen = as_int16(windows.features, shifts) if shifts else windows.features
-    if start is None:
-        estimator, remarks = _fit(detector, seen[parts.train], labels, plan)
-    else:
-        estimator, remarks = _fit(detector, seen[parts.train], labels, _of_new_trees(start, plan))
+    estimator, remarks = _fit(
+        detector, seen[parts.train], labels, plan if start is None else _of_new_trees(start, plan)
+    )
+    # Of features that int16 holds as they are the float32 model learns the same, and need not learn it again.
+    twin = copy.deepcopy(estimator) if shifts and np.array_equal(seen[parts.train], fitted) else None
+    _settle(detector, estimator, plan.dtype)
+    if start is not None:
         estimator = warm.renewed(start.model.estimator, estimator)
     scores = reference_scores(estimator, seen)
     if scores.min() == scores.max():
@@ -134,7 +138,12 @@ def train(series: Series, plan: Plan, windows: Windows | None = None, start: War
         }
     if shifts:
         card["shifts"] = shifts
-        card["quantisation"] = _quantisation(series, plan, windows, scores > chosen.value, shifts)
+        if twin is None:
+            twin, _ = _fit(detector, fitted, labels, plan)
+        _settle(detector, twin, FLOAT32)
+        card["quantisation"] = _quantisation(twin, plan, windows, parts, scores > chosen.value) | {
+            "bits_left_out": {name: bits for name, bits in zip(features.names, shifts, strict=True) if bits}
+        }
     return Model(estimator, fitted, held_out, card)
 
 
@@ -171,24 +180,23 @@ def _of_new_trees(start: Warm, plan: Plan) -> Plan:
 
 
 def _quantisation(
-    series: Series, plan: Plan, windows: Windows, alarms: npt.NDArray[np.bool_], shifts: list[int]
+    twin: Any, plan: Plan, windows: Windows, parts: Parts, alarms: npt.NDArray[np.bool_]
 ) -> dict[str, Any]:
-    """What int16 changed: the features that lost bits, and how many windows of the series the float32 model of the
-    same plan decides otherwise, each by its own threshold."""
-    twin = train(series, replace(plan, dtype=FLOAT32), windows)
-    names = twin.features.names
+    """What int16 changed: how many windows of the series `twin`, the float32 estimator of the same plan, decides
+    otherwise, each by its own threshold."""
+    scores = reference_scores(twin, windows.features)
+    limit = threshold.METHODS[plan.threshold](scores[parts.held_out], plan.false_alarms).value
     return {
-        "bits_left_out": {name: bits for name, bits in zip(names, shifts, strict=True) if bits},
         "windows": len(alarms),
-        "decisions_differing": int(np.count_nonzero(alarms != (twin.scores(windows.features) > twin.threshold))),
-        "float32_test": twin.card["test"],
+        "decisions_differing": int(np.count_nonzero(alarms != (scores > limit))),
+        "float32_test": measure(windows, parts.test, scores, limit),
     }
 
 
 def _fit(
     detector: Detector, fitted: npt.NDArray[np.int32], labels: npt.NDArray[np.bool_] | None, plan: Plan
 ) -> tuple[Any, list[str]]:
-    """The settled estimator, and what scikit-learn warned of; raises ModelError."""
+    """The fitted estimator, not yet settled, and what scikit-learn warned of; raises ModelError."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -197,9 +205,12 @@ def _fit(
             raise ModelError("unsupported", f"settings of {detector.name}: {error}") from None
         except ValueError as error:
             raise ModelError("bad-data", f"{detector.name} cannot be fitted to this data: {error}") from None
-    scalers, core = scaling.split(estimator)
-    detector.settle(core, plan.dtype, scalers)
     return estimator, sorted({str(warning.message).partition(":")[0] for warning in caught})
+
+
+def _settle(detector: Detector, estimator: Any, dtype: str) -> None:
+    scalers, core = scaling.split(estimator)
+    detector.settle(core, dtype, scalers)
 
 
 def divide(windows: Windows, n_rows: int, window: int, plan: Plan, keep_anomalies: bool = False) -> Parts:
