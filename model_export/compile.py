@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -89,17 +90,19 @@ def table_import(blob: bytes) -> str:
 
 def table_modules(arch: str) -> dict[str, bytes]:
     """The firmware's own modules that score table blobs, compiled as for a board: {"device/table.mpy": ...}."""
-    modules: dict[str, bytes] = {}
+    return {f"{name}.mpy": _table_module(name, arch) for name in TABLE_MODULES}
+
+
+@cache  # an export scores by them two or three times
+def _table_module(name: str, arch: str) -> bytes:
+    source = NATIVE_DIR.parent / f"{name}.py"
     with tempfile.TemporaryDirectory(prefix="edgewise-table-") as work:
-        for name in TABLE_MODULES:
-            source = NATIVE_DIR.parent / f"{name}.py"
-            command = [str(runtime.find("mpy-cross")), f"-march={arch}", "-O2", "-s", f"{name}.py"]
-            command += ["-o", f"{work}/module.mpy", str(source)]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
-            if done.returncode:
-                raise ModelError("build-failed", f"{name}.py for {arch}: {(done.stderr or done.stdout).strip()}")
-            modules[f"{name}.mpy"] = Path(work, "module.mpy").read_bytes()
-    return modules
+        command = [str(runtime.find("mpy-cross")), f"-march={arch}", "-O2", "-s", f"{name}.py"]
+        command += ["-o", f"{work}/module.mpy", str(source)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+        if done.returncode:
+            raise ModelError("build-failed", f"{name}.py for {arch}: {(done.stderr or done.stdout).strip()}")
+        return Path(work, "module.mpy").read_bytes()
 
 
 def native_module(c_source: str, arch: str) -> bytes:

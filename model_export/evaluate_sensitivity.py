@@ -3,7 +3,7 @@
 Scores are scikit-learn's (`evaluate.reference`); export proves the compiled model equal.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -56,11 +56,13 @@ def nab(recordings: list[Recording]) -> Sensitivity:
 
 def _leave_one_out(
     recordings: list[Recording],
-    settings: Iterable[float],
+    settings: Sequence[float],
     outcome: Callable[[Recording, float], Any],
     worth: Callable[[Any], float],
 ) -> Sensitivity:
-    table = {setting: {recording.name: outcome(recording, setting) for recording in recordings} for setting in settings}
+    # Setting after setting on one recording, whose features are then computed once.
+    found = {recording.name: {setting: outcome(recording, setting) for setting in settings} for recording in recordings}
+    table = {setting: {name: row[setting] for name, row in found.items()} for setting in settings}
     chosen = {}
     for left_out in recordings:
         others = {

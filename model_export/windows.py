@@ -2,6 +2,7 @@
 
 from array import array
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -68,17 +69,18 @@ def to_counts(series: Series, features: Features) -> npt.NDArray[np.int32]:
 
 
 def compute(series: Series, features: Features) -> Windows:
-    """The feature vector of every window; raises ModelError(bad-data) when the series is shorter than one."""
+    """The feature vector of every window, not to be changed; raises ModelError(bad-data) below one window of rows."""
     counts = to_counts(series, features)
     size = features.window
-    count = len(counts) - size + 1
-    if count < 1:
+    if len(counts) < size:
         raise ModelError("bad-data", f"{len(counts)} rows are fewer than one window of {size}: choose a smaller window")
     if set(features.names) == {f"{channel.name}.last" for channel in features.channels}:
         vectors = counts[size - 1 :].copy()  # the samples themselves, in a thousandth of the time
+    elif len(counts) == size:  # one window, as a synthetic fault is, is sooner computed than found again
+        vectors = _computed(counts.tobytes(), features)
     else:
-        vectors = _computed(counts, features)
-    ends = np.arange(size - 1, size - 1 + count)
+        vectors = _kept(counts.tobytes(), features.text)
+    ends = np.arange(size - 1, len(counts))
     if series.labels is None:
         return Windows(vectors, ends, None, None)
     running = np.concatenate(([0], np.cumsum(series.labels)))
@@ -86,13 +88,19 @@ def compute(series: Series, features: Features) -> Windows:
     return Windows(vectors, ends, series.labels[ends], clean)
 
 
-def _computed(counts: npt.NDArray[np.int32], features: Features) -> npt.NDArray[np.int32]:
-    """int32 (windows, features), one window after the other by the board's own code."""
-    flat = array("i", counts.tobytes())
+@lru_cache(maxsize=4)  # the boards' code is slow here, and a study tries setting after setting on one recording
+def _kept(counts: bytes, schema: str) -> npt.NDArray[np.int32]:
+    return _computed(counts, Features(schema))
+
+
+def _computed(counts: bytes, features: Features) -> npt.NDArray[np.int32]:
+    """int32 (windows, features), read-only, one window after the other by the board's own code."""
+    flat = array("i", counts)
     out = array("i", [0] * features.n_features)
     size, step = features.window, features.n_channels
-    vectors = np.empty((len(counts) - size + 1, features.n_features), dtype=np.int32)
+    vectors = np.empty((len(flat) // step - size + 1, features.n_features), dtype=np.int32)
     for i in range(len(vectors)):
         features.compute_into(flat[i * step : (i + size) * step], out)
         vectors[i] = out
+    vectors.flags.writeable = False
     return vectors
