@@ -1,7 +1,12 @@
 """What tests of several packages share: programs, ports, processes that always end, and data that may be missing."""
 
-import contextlib
 import os
+
+# The arrays of tests are small: threads over them mostly spin and wait for each other, for ten times the CPU time of a
+# KMeans, and tests run on every core already. Said before numpy is imported, and inherited by what a test starts.
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
+import contextlib
 import signal
 import socket
 import subprocess

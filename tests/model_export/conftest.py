@@ -1,11 +1,13 @@
 """Series and models the tests share; training is deterministic, so once per run is enough."""
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from model_export import data, keys
+from model_export import compile as compiler
+from model_export import convert, data, keys
 from model_export.data import Series
 from model_export.keys import PublisherKey
 from model_export.model import Model
@@ -20,6 +22,14 @@ def make_series(rows: int = 600, channels: int = 2, seed: int = 1, labels: bool 
     if labels:
         values[odd] += 9
     return Series("made", "0" * 64, tuple(f"c{i}" for i in range(channels)), values, odd if labels else None)
+
+
+def module(model: Model, arch: str = "x64") -> bytes:
+    """The native module of a model; a source is compiled once in a process, which takes a second."""
+    return _built(convert.c_source(model), arch)
+
+
+_built = cache(compiler.native_module)
 
 
 @pytest.fixture(scope="session")

@@ -27,8 +27,12 @@ def size_of(model: Model) -> int:
     return len(compiler.native_module(convert.c_source(model), "x64"))
 
 
-def test_the_setting_that_is_named_fits(forest, native_toolchain):
-    size = size_of(forest)
+@pytest.fixture(scope="module")
+def size(forest, native_toolchain) -> int:
+    return size_of(forest)
+
+
+def test_the_setting_that_is_named_fits(forest, size):
     limit = size // 2
     found = budget.smaller(forest, "x64", size, limit)
     assert found is not None
@@ -60,11 +64,11 @@ def test_a_detector_without_such_a_setting_is_advised_fewer_features():
     budget.require(trained, "x64", 500, 500, "pump-board")
 
 
-def test_export_refuses_a_model_over_the_budget_and_writes_nothing(tmp_path: Path, forest, native_toolchain):
+def test_export_refuses_a_model_over_the_budget_and_writes_nothing(tmp_path: Path, forest, size):
     models.save(forest, tmp_path / "model")
     keys.create(tmp_path / "keys", "pump")
     out = tmp_path / "pump.ewa"
-    limit = size_of(forest) // 2
+    limit = size // 2
     arguments = ["export", str(tmp_path / "model"), "--version", "1.0.0", "--key", "pump"]
     arguments += ["--keys", str(tmp_path / "keys"), "--out", str(out), "--budget-bytes", str(limit)]
     done = CliRunner().invoke(command, arguments)

@@ -3,12 +3,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from contract import artifact, table
 from model_export import keys
 from model_export.cli import model
+from tests.model_export.conftest import make_series
 
 
 @pytest.fixture
@@ -48,7 +50,13 @@ def test_a_key_is_also_named_by_its_file(folder: Path, tmp_path: Path, native_to
 
 
 def test_the_card_is_printed_for_programs(tmp_path: Path):
-    command = ["train", "--data", "shuttle", "--out", str(tmp_path / "s"), "--detector", "decision-tree", "--json"]
+    file = tmp_path / "pump.csv"
+    series = make_series(labels=True)
+    assert series.labels is not None
+    cells = np.column_stack((series.values, series.labels))
+    np.savetxt(file, cells, delimiter=",", header="a,b,fault", comments="", fmt="%g")
+    command = ["train", "--data", str(file), "--label", "fault", "--window", "1", "--features", "last"]
+    command += ["--out", str(tmp_path / "s"), "--detector", "decision-tree", "--json"]
     outcome = CliRunner().invoke(model, [*command, "--set", "max_depth=3", "--set", "criterion=entropy"])
     assert outcome.exit_code == 0, outcome.output
     card = json.loads(outcome.output)

@@ -15,7 +15,6 @@ from sklearn.covariance import EllipticEnvelope, EmpiricalCovariance
 from contract import artifact
 from model_export import adversarial, convert, package, parity, sign
 from model_export import compile as compiler
-from model_export.data import load
 from model_export.errors import ModelError
 from model_export.model import Model
 from model_export.package import Release
@@ -83,15 +82,10 @@ def test_the_card_of_an_export_holds_the_outcome_of_the_parity_check(exported):
     assert outcome["decisions_differing"] == 0
 
 
-@pytest.mark.parametrize("source", ["water-flow", "shuttle"])
-def test_decisions_equal_scikit_learn_s_on_100_000_points_where_they_turn(source, water_flow, native_toolchain):
-    trained = water_flow
-    if source == "shuttle":
-        schema = "v1;w=1;c=" + ",".join(f"f{i}:raw:1" for i in range(1, 10)) + ";f=last"
-        trained = train(load(source), Plan(source, schema, train_part=0.1, held_out_part=0.1))
-    mpy = compiler.native_module(convert.c_source(trained), "x64")
-    points = parity.points_for(trained, 100_000)
-    outcome = parity.compare(trained, points, parity.native_scores(mpy, points))
+def test_decisions_equal_scikit_learn_s_on_100_000_points_where_they_turn(water_flow, native_toolchain):
+    mpy = compiler.native_module(convert.c_source(water_flow), "x64")
+    points = parity.points_for(water_flow, 100_000)
+    outcome = parity.compare(water_flow, points, parity.native_scores(mpy, points))
     assert outcome.points > 100_000
     assert outcome.decisions_differing == 0
     assert outcome.largest_relative_difference < 1e-4

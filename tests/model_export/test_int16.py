@@ -8,28 +8,17 @@ import pytest
 from click.testing import CliRunner
 
 from model_export import compile as compiler
-from model_export import convert, data, detectors, keys, parity, qemu
+from model_export import convert, detectors, keys, parity, qemu
 from model_export.detectors import numbers, scaling
 from model_export.estimator_file import load, save
 from model_export.model import Model
 from model_export.train import Plan, train
-from model_export.windows import compute
-from tests.model_export.conftest import make_series
+from tests.model_export.conftest import make_series, module
+from tests.support import shuttle
 from tools.cli import main
 
 POINTS = 100_000
 ENDS = (-(2**31), -(2**30), -32769, -32768, -32767, -32766, 0, 32765, 32766, 32767, 32768, 2**30, 2**31 - 1)
-
-
-@pytest.fixture(scope="module")
-def shuttle() -> data.Series:
-    return data.load("shuttle")
-
-
-def trained(series: data.Series, detector: str, dtype: str = "int16", **settings: object) -> Model:
-    schema = data.PRESETS["shuttle"].schema
-    plan = Plan("shuttle", schema, detector, settings, train_part=0.1, held_out_part=0.1, dtype=dtype)
-    return train(series, plan)
 
 
 def points(model: Model, count: int) -> np.ndarray:
@@ -51,37 +40,36 @@ def points(model: Model, count: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", list(detectors.DETECTORS))
-def test_int16_decides_as_scikit_learn_on_integer_features(name, shuttle, native_toolchain):
-    agrees(name, shuttle, 8000)
+def test_int16_decides_as_scikit_learn_on_integer_features(name, native_toolchain):
+    agrees(shuttle.model(name, "int16"), 8000)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", list(detectors.DETECTORS))
-def test_int16_decides_as_scikit_learn_over_100_000_points(name, shuttle, native_toolchain):
-    in_float32 = {arch: len(mpy) for arch, mpy in built(trained(shuttle, name, "float32")).items()}
-    model = agrees(name, shuttle, POINTS)
+def test_int16_decides_as_scikit_learn_over_100_000_points(name, native_toolchain):
+    in_float32 = {arch: len(mpy) for arch, mpy in built(shuttle.full_model(name)).items()}
+    model = shuttle.full_model(name, "int16")
+    agrees(model, POINTS)
     in_int16 = {arch: len(mpy) for arch, mpy in built(model).items()}
     print(f"bytes in float32 {in_float32}, in int16 {in_int16}")
 
 
 def built(model: Model) -> dict[str, bytes]:
-    source = convert.c_source(model)
     archs = [arch for arch, (program, _) in compiler.COMPILERS.items() if shutil.which(program)]
-    return {arch: compiler.native_module(source, arch) for arch in archs}
+    return {arch: module(model, arch) for arch in archs}
 
 
-def agrees(name: str, series: data.Series, count: int) -> Model:
-    model = trained(series, name)
-    everything = compute(series, model.features).features[:count]
+def agrees(model: Model, count: int) -> None:
+    everything = shuttle.windows().features[:count]
     assert np.abs(everything).max() < numbers.LIMIT
     assert not any(model.shifts), "raw integers reach scikit-learn and the board alike"
     vectors = np.concatenate((everything, points(model, count - len(everything) + 1000)))
-    mpy = compiler.native_module(convert.c_source(model), "x64")
-    outcome = parity.compare(model, vectors, parity.native_scores(mpy, vectors))
+    outcome = parity.compare(model, vectors, parity.native_scores(module(model), vectors))
     lost = model.card["quantisation"]
     print(
-        f"{name}: {outcome.points} points, {outcome.decisions_differing} decided otherwise than by scikit-learn, "
+        f"{model.card['detector']}: {outcome.points} points, "
+        f"{outcome.decisions_differing} decided otherwise than by scikit-learn, "
         f"scores by at most {outcome.largest_difference:.1e}; "
         f"{lost['decisions_differing']} of {lost['windows']} windows otherwise than in float32"
     )
@@ -90,7 +78,6 @@ def agrees(name: str, series: data.Series, count: int) -> Model:
     assert outcome.largest_relative_difference < 1e-4
     assert lost["decisions_differing"] / lost["windows"] < 1e-3
     assert model.card["test"]["f1"] > 0.9
-    return model
 
 
 needs_qemu = pytest.mark.skipif(
@@ -101,24 +88,23 @@ needs_qemu = pytest.mark.skipif(
 
 @needs_qemu
 @pytest.mark.parametrize("name", ["gaussian", "random-forest"])
-def test_int16_scores_on_rv32imc_as_on_x64(name, shuttle, native_toolchain):
-    on_rv32imc(trained(shuttle, name), 1000)
+def test_int16_scores_on_rv32imc_as_on_x64(name, native_toolchain):
+    on_rv32imc(shuttle.model(name, "int16"), 1000)
 
 
 @needs_qemu
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", list(detectors.DETECTORS))
-def test_int16_scores_on_rv32imc_as_on_x64_over_100_000_points(name, shuttle, native_toolchain):
+def test_int16_scores_on_rv32imc_as_on_x64_over_100_000_points(name, native_toolchain):
     # Of the points asked for a tree finds nine in ten, where its decision turns at all.
-    assert on_rv32imc(trained(shuttle, name), POINTS + POINTS // 5) > 100_000
+    assert on_rv32imc(shuttle.full_model(name, "int16"), POINTS + POINTS // 5) > 100_000
 
 
 def on_rv32imc(model: Model, count: int) -> int:
-    source = convert.c_source(model)
     vectors = points(model, count)
-    here = parity.native_scores(compiler.native_module(source, "x64"), vectors)
-    there = qemu.scores(compiler.native_module(source, "rv32imc"), vectors)
+    here = parity.native_scores(module(model), vectors)
+    there = qemu.scores(module(model, "rv32imc"), vectors)
     outcome = parity.compare(model, vectors, there)
     print(f"{model.card['detector']}: {outcome.points} points, {outcome.decisions_differing} differ on rv32imc")
     assert outcome.decisions_differing == 0
@@ -137,9 +123,7 @@ def test_features_that_do_not_fit_lose_bits_and_the_card_counts_what_that_change
     assert lost["windows"] == 897
     assert 0 < lost["decisions_differing"] < 90
     vectors = points(model, 4000)
-    outcome = parity.compare(
-        model, vectors, parity.native_scores(compiler.native_module(convert.c_source(model), "x64"), vectors)
-    )
+    outcome = parity.compare(model, vectors, parity.native_scores(module(model), vectors))
     assert outcome.decisions_differing == 0
 
 
@@ -154,11 +138,8 @@ def test_a_cut_beyond_int16_decides_what_it_decided(native_toolchain):
     model = train(series, Plan("m", "v1;w=1;c=a::100;f=last", "isolation-forest", {"n_estimators": 3}, dtype="int16"))
     for tree, beyond in zip(model.estimator.estimators_, (40000.5, -40000.5, 32766.5), strict=True):
         tree.tree_.threshold[0] = beyond
-    outcome = parity.compare(
-        model,
-        points(model, 1000),
-        parity.native_scores(compiler.native_module(convert.c_source(model), "x64"), points(model, 1000)),
-    )
+    vectors = points(model, 1000)
+    outcome = parity.compare(model, vectors, parity.native_scores(module(model), vectors))
     assert outcome.decisions_differing == 0
     assert outcome.largest_difference < 1e-6
 
@@ -174,8 +155,8 @@ def test_settled_numbers_stay_where_they_are():
     assert numbers.grid(np.zeros(3)) == (pytest.approx(np.zeros(3)), 1.0)
 
 
-def test_an_int16_model_is_the_same_after_it_was_stored(shuttle, tmp_path):
-    model = trained(shuttle, "elliptic-envelope")
+def test_an_int16_model_is_the_same_after_it_was_stored(tmp_path):
+    model = shuttle.model("elliptic-envelope", "int16")
     save(tmp_path / "estimator.npz", model.estimator)
     again = Model(load(tmp_path / "estimator.npz"), model.train, model.held_out, model.card)
     assert convert.c_source(again) == convert.c_source(model)

@@ -71,16 +71,23 @@ def test_the_page_holds_the_confusion_of_the_test_part(written, outcome):
     assert "Quality is the average precision over the labelled windows" in page
 
 
-def test_without_labels_the_page_says_what_quality_cannot_tell(outcome, tmp_path):
+@pytest.fixture(scope="module")
+def unlabelled_page(outcome, tmp_path_factory) -> str:
     faults = [replace(one, recall_by_kind={"spike": 0.5}) for one in outcome.found]
-    page = report.write(replace(outcome, found=faults, labelled=False), make_series(), tmp_path).read_text()
+    series = replace(make_series(), name="<script>alert(1)</script>")
+    folder = tmp_path_factory.mktemp("unlabelled")
+    return report.write(replace(outcome, found=faults, labelled=False), series, folder).read_text()
+
+
+def test_without_labels_the_page_says_what_quality_cannot_tell(unlabelled_page):
+    page = unlabelled_page
     assert "It does not say how they do on the faults of this machine" in page
     assert "spike 50 %" in page
 
 
-def test_names_from_the_data_are_escaped(outcome, tmp_path):
-    series = replace(make_series(labels=True), name="<script>alert(1)</script>")
-    assert "<script" not in report.write(outcome, series, tmp_path).read_text()
+def test_names_from_the_data_are_escaped(unlabelled_page):
+    assert "&lt;script&gt;alert(1)" in unlabelled_page
+    assert "<script" not in unlabelled_page
 
 
 def test_the_same_search_gives_the_same_files(outcome, written, tmp_path):

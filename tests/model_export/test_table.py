@@ -1,29 +1,26 @@
 """Forests as table blobs: small, the same bytes each time, and trees that stay what they are between versions."""
 
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
 import pytest
 
 from contract import artifact
 from contract import table as wire_format
-from model_export import convert, data, detectors, package, parity, table
+from model_export import convert, detectors, package, parity, table
 from model_export.detectors import scaling
 from model_export.detectors.trees import Ensemble, IntegerTree
 from model_export.errors import ModelError
 from model_export.keys import PublisherKey
-from model_export.model import Model
 from model_export.train import Plan, train
+from tests.model_export.conftest import make_series
+from tests.support import shuttle
 
 FORESTS = ("isolation-forest", "random-forest", "extra-trees", "decision-tree")
 
 
-@cache
-def ensemble_of(name: str, max_samples: int = 128) -> tuple[Ensemble, float]:
-    preset = data.PRESETS["shuttle"]
-    settings: dict[str, object] = {"max_samples": max_samples} if name == "isolation-forest" else {}
-    model = train(data.load("shuttle"), Plan("s", preset.schema, name, settings, train_part=0.1, held_out_part=0.1))
+def ensemble_of(name: str, **settings: object) -> tuple[Ensemble, float]:
+    model = shuttle.model(name, "float32", **settings)
     scalers, core = scaling.split(model.estimator)
     return detectors.DETECTORS[name].ensemble(core, scalers, model.threshold), model.threshold  # type: ignore[attr-defined]
 
@@ -82,15 +79,9 @@ def test_what_the_format_cannot_hold_is_refused_with_a_setting_to_lower():
         table.forest(replace(made, trees=[line(1)], values=np.arange(16385.0)), 0.5)
 
 
-@cache
-def model_of(name: str) -> Model:
-    preset = data.PRESETS["shuttle"]
-    return train(data.load("shuttle"), Plan("s", preset.schema, name, train_part=0.1, held_out_part=0.1))
-
-
 @pytest.mark.parametrize("name", FORESTS)
 def test_decisions_equal_those_of_scikit_learn_in_machine_code_and_in_bytecode(name: str):
-    model = model_of(name)
+    model = shuttle.model(name)
     blob = convert.table(model)
     points = parity.points_for(model, 6000)
     viper = parity.compare(model, points, parity.table_scores(blob, points))
@@ -148,16 +139,18 @@ def test_bounds_of_32_bits_and_far_leaves_decide_as_well():
 
 def test_an_export_is_a_signed_blob_for_any_board_and_proved(key: PublisherKey):
     release = package.Release("1.0.0", 1, 1)
-    done = package.export_table(model_of("random-forest"), release, key)
+    plan = Plan("m", "v1;w=1;c=a::100,b::100;f=last", "random-forest", {"n_estimators": 5})
+    model = train(make_series(labels=True), plan)
+    done = package.export_table(model, release, key)
     _, manifest, _, payload = artifact.split(done.artifact)
     assert (manifest.format, manifest.arch, manifest.abi) == ("blob", "any", 0)
     assert wire_format.Forest(payload).threshold == manifest.threshold
     assert done.parity.decisions_differing == 0
     assert '"x64"' in done.card.decode()
-    assert package.export_table(model_of("random-forest"), release, key).artifact == done.artifact
+    assert package.export_table(model, release, key).artifact == done.artifact
 
 
 def test_a_detector_without_a_table_is_refused_with_those_that_have_one(key: PublisherKey):
-    model = model_of("pca")
+    model = shuttle.model("pca")
     with pytest.raises(ModelError, match="pca has no table blob, elliptic-envelope, gaussian, isolation-forest"):
         package.export_table(model, package.Release("1.0.0", 1, 1), key)

@@ -1,8 +1,8 @@
 """Gaussians as table blobs: small, the same bytes each time, and scikit-learn's decisions from integers alone."""
 
 import shutil
+from dataclasses import replace
 from fractions import Fraction
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,19 +15,21 @@ from model_export.errors import ModelError
 from model_export.keys import PublisherKey
 from model_export.model import Model
 from model_export.train import Plan, train
-from model_export.windows import compute
+from tests.support import shuttle
 
 GAUSSIANS = ("gaussian", "elliptic-envelope")
-POINTS = 100_000
 ENDS = (-(2**31), -(2**30), -32769, -32768, -32767, -32766, 0, 32765, 32766, 32767, 32768, 2**30, 2**31 - 1)
 
 
-@cache
-def model_of(name: str, dtype: str = "int16", series: str = "shuttle", **settings: object) -> Model:
-    preset = data.PRESETS[series]
-    parts = (0.1, 0.1) if series == "shuttle" else (preset.train_part, preset.held_out_part)
-    plan = Plan("s", preset.schema, name, dict(settings), train_part=parts[0], held_out_part=parts[1], dtype=dtype)
-    return train(data.load(series), plan)
+def model_of(name: str) -> Model:
+    return shuttle.model(name, "int16")
+
+
+def water_flow_of(scaler: str = "standard") -> Model:
+    preset = data.PRESETS["water-flow"]
+    plan = Plan("s", preset.schema, "gaussian", {"scaler": scaler}, dtype="int16")
+    parts = replace(plan, train_part=preset.train_part, held_out_part=preset.held_out_part)
+    return train(data.load("water-flow"), parts)
 
 
 def decisions(blob: bytes, points: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -45,24 +47,34 @@ def with_ends(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return made
 
 
+@pytest.mark.parametrize("name", GAUSSIANS)
+def test_decisions_equal_those_of_scikit_learn(name: str):
+    agrees(model_of(name), 6000)
+
+
+@pytest.mark.soak
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", GAUSSIANS)
 def test_decisions_equal_those_of_scikit_learn_over_100_000_points(name: str):
-    model = model_of(name)
+    agrees(model_of(name), 100_000)
+
+
+def agrees(model: Model, count: int) -> None:
     blob = convert.table(model)
-    seen = compute(data.load("shuttle"), model.features).features
-    adversarial = parity.points_for(model, POINTS - len(seen))
-    points = np.concatenate((seen, adversarial, with_ends(model.train)))
+    seen = shuttle.windows().features[: count // 2]
+    hard = parity.points_for(model, count - len(seen))[-count:]
+    points = np.concatenate((seen, hard, with_ends(model.train)))
     ours = decisions(blob, points)
     reference = model.scores(points)
     board = parity.compare(model, points[-4000:], parity.table_scores(blob, points[-4000:]))
     relative = np.abs(ours[:, 1] - reference) / np.maximum(reference, model.threshold)
     differing = int(np.count_nonzero((reference > model.threshold) != ours[:, 0]))
     print(
-        f"{name}: {len(points)} points, {differing} decided otherwise, scores by at most {relative.max():.1e} of them; "
+        f"{model.card['detector']}: {len(points)} points, {differing} decided otherwise, "
+        f"scores by at most {relative.max():.1e} of them; "
         f"{board.points} under MicroPython, {board.decisions_differing} otherwise; {len(blob)} bytes"
     )
-    assert len(points) > POINTS
+    assert len(points) > count
     assert differing == board.decisions_differing == 0
     assert np.array_equal(ours[:, 0], ours[:, 1] > model.threshold)
     assert relative.max() < 1e-12
@@ -72,7 +84,7 @@ def test_decisions_equal_those_of_scikit_learn_over_100_000_points(name: str):
 
 @pytest.mark.parametrize("scaler", ["standard", "robust", "minmax", "none"])
 def test_scalers_and_features_that_lose_bits_are_part_of_the_blob(scaler: str):
-    model = model_of("gaussian", series="water-flow", scaler=scaler)
+    model = water_flow_of(scaler)
     assert any(model.shifts)
     points = np.concatenate((parity.points_for(model, 1000), with_ends(model.train)))
     reference = model.scores(points)
@@ -106,7 +118,7 @@ def test_words_of_32_bits_and_single_floats_decide_the_same(native_toolchain):
 
 
 def test_an_export_is_signed_proved_and_the_same_each_time(key: PublisherKey):
-    model = model_of("gaussian", series="water-flow")
+    model = water_flow_of()
     release = package.Release("1.0.0", 1, 1)
     done = package.export_table(model, release, key)
     assert done.parity.decisions_differing == 0

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from model_export import compile as compiler
-from model_export import convert, data, parity
+from model_export import convert, parity
 from model_export.train import Plan, train
+from tests.model_export.conftest import make_series
+from tests.support import shuttle
 from tools import firmware, unix_port
 
 NATIVE = firmware.FIRMWARE / "native"
@@ -38,9 +40,7 @@ for wrong in ((blob, array('i', [0])), (blob, array('f', row)), (blob[:40], row)
 @pytest.mark.soak
 @pytest.mark.timeout(1200)
 def test_a_firmware_with_the_modules_built_in_scores_as_native_modules_do(tmp_path: Path, native_toolchain: Path):
-    preset = data.PRESETS["shuttle"]
-    plan = Plan("shuttle", preset.schema, "isolation-forest", train_part=0.1, held_out_part=0.1)
-    model = train(data.load("shuttle"), plan)
+    model = shuttle.model("isolation-forest")
     source, blob = convert.c_source(model), convert.table(model)
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "model.h").write_text(source)
@@ -94,8 +94,8 @@ def test_cmake_compiles_the_modules_into_a_port(tmp_path: Path, native_toolchain
     headers, model = tmp_path / "headers", tmp_path / "model"
     (headers / "genhdr").mkdir(parents=True)
     model.mkdir()
-    plan = Plan("shuttle", data.PRESETS["shuttle"].schema, "decision-tree", train_part=0.1, held_out_part=0.1)
-    (model / "model.h").write_text(convert.c_source(train(data.load("shuttle"), plan)))
+    plan = Plan("m", "v1;w=1;c=a::100,b::100;f=last", "isolation-forest", {"n_estimators": 3})
+    (model / "model.h").write_text(convert.c_source(train(make_series(), plan)))
     (headers / "mpconfigport.h").write_text(PORT_CONFIG)
     sources = "".join((NATIVE / name).read_text() for name in ("table_module.c", "module.c"))
     names = sorted(set(re.findall(r"MP_QSTR_(\w+)", sources)))
