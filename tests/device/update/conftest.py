@@ -1,7 +1,6 @@
 """Makes a world of artifacts, and runs the MicroPython programs of this folder in it."""
 
 import json
-import os
 import re
 import subprocess
 import zlib
@@ -17,8 +16,9 @@ from contract import artifact
 from model_export import keys, statements
 from model_export.keys import PublisherKey
 from tests.device.update import forge
-from tools.firmware import program
-from tools.rom import build_firmware
+from tests.support.micropython import environment
+from tools.firmware import HOST_ARCH, program
+from tools.scenario.program import Program
 
 HERE = Path(__file__).parent
 PROGRAMS = HERE / "programs"
@@ -34,25 +34,25 @@ def checks_of(name: str) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment in which MicroPython finds the firmware and the programs of this folder.
-
-    They are compiled as the firmware is: text would be compiled within the heap they are to prove enough.
-    """
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the programs of this one, compiled as the firmware is: text would be compiled within the heap they
+    are to prove enough."""
     folder = tmp_path_factory.mktemp("programs")
     for source in [*PROGRAMS.glob("*.py"), HERE.parent / "storage" / "ram_block.py"]:
         compiled = folder / source.with_suffix(".mpy").name
-        subprocess.run([program("mpy-cross"), "-s", source.name, "-o", compiled, source], check=True, timeout=30)
-    return dict(os.environ, MICROPYPATH=os.pathsep.join((str(build_firmware()), str(folder), ".frozen")))
+        command = [program("mpy-cross"), f"-march={HOST_ARCH}", "-s", source.name, "-o", compiled, source]
+        subprocess.run(command, check=True, timeout=30)
+    return folder
 
 
 @pytest.fixture(scope="session")
-def run_program(micropython: str, programs: dict[str, str]) -> RunProgram:
+def run_program(best_program: Program, programs: Path) -> RunProgram:
     """Runs a program under MicroPython with the firmware on its path; a traceback there fails the test."""
 
-    def run(name: str, *arguments: object, heap: str = "8M") -> list[Any]:
-        command = [micropython, "-X", f"heapsize={heap}", "-m", name, *map(str, arguments)]
-        done = subprocess.run(command, env=programs, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    def run(name: str, *arguments: object, heap: str = "8M", within: Program = best_program) -> list[Any]:
+        command = [within.micropython, "-X", f"heapsize={heap}", "-m", name, *map(str, arguments)]
+        environ = environment(within, programs)
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
 

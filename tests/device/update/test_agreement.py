@@ -40,8 +40,10 @@ from model_export.artifact import golden_bytes, pack
 from model_export.keys import PublisherKey
 from tests.device.update import forge
 from tests.support.fleet import Fleet, settings_in
+from tests.support.micropython import environment
 from tests.support.whole_board import CALM, Downlink, WholeBoard
 from tools.provision import BoardPlan, Broker, make_board
+from tools.scenario.program import Program
 
 SCHEMA = "v1;w=4;c=flow:l/s:100;f=mean,max,min"
 INTERVAL_MS = 600_000
@@ -298,7 +300,7 @@ async def fair(cloud: Cloud, board: WholeBoard, wakes: int = FAIR_WAKES) -> None
 
 @pytest.fixture(scope="module")
 def beginning(
-    micropython: str, programs: dict[str, str], publisher: PublisherKey, tmp_path_factory: pytest.TempPathFactory
+    best_program: Program, programs: Path, publisher: PublisherKey, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Beginning]:
     folder = tmp_path_factory.mktemp("agreement")
     artifacts = {version: artifact_of(publisher, number) for number, version in enumerate(VERSIONS)}
@@ -314,7 +316,7 @@ def beginning(
     )
     made = make_board(folder / BOARD, plan, [[1000 + row * 7 % 50] for row in range(200)], INTERVAL_MS // 4)
     faults = {digests[version][:16]: fault for version, fault in FAULTS.items()}
-    board = WholeBoard(micropython, programs, made, faults)
+    board = WholeBoard(best_program.micropython, environment(best_program, programs), made, faults)
     of = settings_in(folder / "store")
     fleet = Fleet(of)
     fleet.add(BOARD, *OTHERS)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import random
 import subprocess
 import zlib
@@ -24,6 +23,8 @@ from model_export.detectors.trees import Ensemble
 from model_export.keys import PublisherKey
 from tests.device.update import forge
 from tests.device.update.conftest import RunProgram, raw_deflate
+from tests.support.micropython import environment
+from tools.scenario.program import Program
 
 # Of a heap whose words and objects are twice as wide as a board's; the 1.5 kB of contexts, buffers and a tree are not.
 RAM_BYTES = 2688
@@ -118,14 +119,13 @@ def test_patches_are_applied_in_two_kilobytes_of_a_board(
 
 
 def test_patches_are_applied_in_two_kilobytes_of_a_chip(
-    chip_port: Path, programs: dict[str, str], cases: dict[str, Case], tmp_path: Path
+    chip_port: Path, programs: Path, cases: dict[str, Case], tmp_path: Path
 ):
-    folder = programs["MICROPYPATH"].split(os.pathsep)[1]
-    environment = programs | {"MICROPYPATH": os.pathsep.join((".frozen", folder))}
+    environ = environment(Program(str(chip_port), ".frozen", ""), programs)
 
     def run_program(name: str, *arguments: object, heap: str = "1M") -> list[Any]:
         command = [str(chip_port), "-X", f"heapsize={heap}", "-m", name, *map(str, arguments)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
 

@@ -9,6 +9,7 @@ from model_export.keys import PublisherKey
 from tests.device.update import forge
 from tests.device.update.conftest import RunProgram, checks_of
 from tests.device.update.forge import World
+from tools.scenario.program import beside
 
 # Of a board with 64 kB to spare, twice as wide here: 64-bit pointers, and code in RAM, not flash. MicroPython keeps
 # the names in code in tables that double: the one for names 621 to 1,260 takes 7 kB, on a board with frozen code none.
@@ -38,7 +39,8 @@ def test_update_of_64_kb_fits_the_heap_of_a_board(run_program: RunProgram, publi
     world.publish("large", forge.pack(forge.manifest(version="2.0.0", sequence=6), forge.golden(20), code, publisher))
     world.write()
     (tmp_path / "flash").mkdir()
-    wakes = [run_program("small_heap", tmp_path, tmp_path / "flash", heap=HEAP)[0] for _ in range(5)]
+    arguments = ("small_heap", tmp_path, tmp_path / "flash")
+    wakes = [run_program(*arguments, heap=HEAP, within=beside())[0] for _ in range(5)]
     reports = [report for wake in wakes for report in wake[0]]
     assert reports == [[wire.UPDATE_DOWNLOAD, 0], [wire.UPDATE_TRIAL, 0], [wire.UPDATE_COMMIT, 0]]
     assert [version for _, version, _ in wakes] == [None, "2.0.0", "2.0.0", "2.0.0", "2.0.0"]
