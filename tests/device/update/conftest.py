@@ -23,6 +23,7 @@ from tools.scenario.program import Program
 HERE = Path(__file__).parent
 PROGRAMS = HERE / "programs"
 DEADLINE_S = 300
+CUTS_HEAP = "2M"  # flash, the log of its operations and copies of it; a larger heap takes longer to collect
 
 # (name of the program, *arguments) -> what it printed, one value per line of JSON
 RunProgram = Callable[..., list[Any]]

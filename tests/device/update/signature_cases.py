@@ -166,7 +166,10 @@ def add(a: Point, b: Point) -> Point:
 
 
 def multiply(factor: int, point: Point) -> Point:
-    """factor times a point, by doubling and adding."""
+    """factor times a point, 0 <= factor < n, by doubling and adding; where n - factor is less, the opposite of that."""
+    if factor > N // 2:
+        opposite = multiply(N - factor, point)
+        return None if opposite is None else (opposite[0], P - opposite[1])
     result: Point = None
     while factor:
         if factor & 1:

@@ -6,7 +6,7 @@ again, and what the scenario promises is reached and reported.
 
 import pytest
 
-from tests.device.update.conftest import RunProgram
+from tests.device.update.conftest import CUTS_HEAP, RunProgram
 from tests.device.update.forge import World
 
 # Scenario -> operations on flash it takes at least, so that a recording that stopped early can not pass.
@@ -24,14 +24,14 @@ SCENARIOS = {
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_cut_at_every_operation(run_program: RunProgram, world: World, scenario: str):
-    (outcome,) = run_program("power_cuts", world.folder, scenario)
+    (outcome,) = run_program("power_cuts", world.folder, scenario, heap=CUTS_HEAP)
     assert outcome["wrong"] == []
     assert outcome["operations"] >= SCENARIOS[scenario]
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_several_cuts_in_a_row(run_program: RunProgram, world: World, scenario: str):
-    (outcome,) = run_program("power_cuts", world.folder, scenario, 1, 12)
+    (outcome,) = run_program("power_cuts", world.folder, scenario, 1, 12, heap=CUTS_HEAP)
     assert outcome["wrong"] == []
 
 
@@ -39,5 +39,5 @@ def test_several_cuts_in_a_row(run_program: RunProgram, world: World, scenario: 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize("seed", range(10, 14))
 def test_many_cuts_in_a_row(run_program: RunProgram, world: World, scenario: str, seed: int):
-    (outcome,) = run_program("power_cuts", world.folder, scenario, seed, 150)
+    (outcome,) = run_program("power_cuts", world.folder, scenario, seed, 150, heap=CUTS_HEAP)
     assert outcome["wrong"] == []

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.device.update.conftest import RunProgram, checks_of
+from tests.device.update.conftest import CUTS_HEAP, RunProgram, checks_of
 from tests.device.update.forge import World
 
 
@@ -23,6 +23,6 @@ STORIES = {"store": 30, "drop": 10, "replace": 40, "crash": 10, "broken": 30}
 @pytest.mark.parametrize("story", STORIES)
 def test_power_cut_at_every_operation_on_flash(run_program: RunProgram, world: World, story: str):
     """At every boot the active model decides as before, and a shadow runs verified or not at all."""
-    (outcome,) = run_program("shadow_cuts", world.folder, story)
+    (outcome,) = run_program("shadow_cuts", world.folder, story, heap=CUTS_HEAP)
     assert outcome["wrong"] == []
     assert outcome["operations"] >= STORIES[story]

@@ -14,7 +14,7 @@ from ram_block import ALL, HALF, NONE, RamBlock, apply, formatted
 
 from contract.wire import UPDATE_COMMIT, UPDATE_REFUSED, UPDATE_ROLLBACK
 from device import detector
-from world import PROBE, Board, Cloud, install, pointer, sha8
+from world import PROBE, Board, Cloud, install, pointer, sha8, verify_once
 
 _BLOCKS = 32
 _WAKES = 12
@@ -230,6 +230,7 @@ def storm(scenario, lives):
 
 def main():
     detector.time = StillTime
+    verify_once()
     scenario = Scenario(sys.argv[2])
     if len(sys.argv) > 3:
         random.seed(int(sys.argv[3]))
