@@ -198,7 +198,7 @@ def install(board, name):
 
 
 def verify_once():
-    """From now on a signature that was verified is not verified again over the very same bytes: that is most of a life."""
+    """From now on no signature is verified twice over the very same bytes: that is most of a life."""
     verify, known = signature.verify, {}
 
     def remembered(*arguments):
