@@ -97,7 +97,7 @@ def table_modules(arch: str) -> dict[str, bytes]:
 def _table_module(name: str, arch: str) -> bytes:
     source = NATIVE_DIR.parent / f"{name}.py"
     with tempfile.TemporaryDirectory(prefix="edgewise-table-") as work:
-        command = [str(runtime.find("mpy-cross")), f"-march={arch}", "-O2", "-s", f"{name}.py"]
+        command = [str(runtime.mpy_cross()), f"-march={arch}", "-O2", "-s", f"{name}.py"]
         command += ["-o", f"{work}/module.mpy", str(source)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
         if done.returncode:
@@ -169,7 +169,7 @@ def _make(folder: Path, arch: str, name: str, glue: str) -> None:
         f"GLUE={glue}",
         f"MPY_DIR={micropython_dir().resolve()}",
         f"PYTHON={sys.executable}",
-        f"MPY_CROSS={runtime.find('mpy-cross')}",
+        f"MPY_CROSS={runtime.mpy_cross()}",
         f"EMLEARN_DIR={emlearn_dir()}",
     ]
     # A make that runs this program must not pass its own flags down.

