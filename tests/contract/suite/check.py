@@ -43,6 +43,11 @@ class Random:
         self._state = (self._state * 1103515245 + 12345) & 0x7FFFFFFF
         return (self._state >> 8) % bound
 
+    def bits(self):
+        """23 bits at once: an integer of 0 to 2**23 - 1."""
+        self._state = (self._state * 1103515245 + 12345) & 0x7FFFFFFF
+        return self._state >> 8
+
     def pick(self, items: "Any") -> "Any":
         """One of the items."""
         return items[self.below(len(items))]
