@@ -23,7 +23,7 @@ from tests.device.update import forge
 from tests.support import boards
 from tests.support.boards import SPEED, WINDOW, press
 from tests.support.broker import Broker
-from tests.support.tiny_cloud import TinyCloud
+from tests.support.tiny_cloud import TinyCloud, without_opinion
 from tools.simulate import SimulatedBoard, supervised
 
 # Of noise evenly spread over 200 about boards.CALM: 6 % of the windows have a mean above the one, and 11 % a value
@@ -93,12 +93,6 @@ def disagreement(vector: array[int]) -> int | None:
 
 def told(cloud: TinyCloud) -> list[w.Query]:
     return [query for query in cloud.of("pump-1", wire.QUERY) if query.reason >= wire.WHY_SHADOW_ANOMALY]
-
-
-def without_opinion(query: w.Query) -> list[w.Answer]:
-    """What a cloud says that is asked about a window it cannot judge; of a window of the shadow nothing is asked."""
-    asked = query.reason < wire.WHY_SHADOW_ANOMALY
-    return [w.Answer(query.epoch, query.seq, wire.VERDICT_UNKNOWN, 0.0)] if asked else []
 
 
 def shadow_steps(cloud: TinyCloud) -> list[tuple[int, int]]:

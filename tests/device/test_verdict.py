@@ -19,7 +19,7 @@ from tests.support import boards
 from tests.support.boards import SPEED
 from tests.support.broker import Broker
 from tests.support.micropython import evaluate
-from tests.support.tiny_cloud import TinyCloud
+from tests.support.tiny_cloud import TinyCloud, without_opinion
 from tools.simulate import SimulatedBoard, supervised
 
 DAY_MS = 86_400_000
@@ -86,6 +86,7 @@ def live(
         given = {"sync_interval_ms": 4 * boards.INTERVAL_MS} | (settings or {})
         made = boards.make(folder / "pump-1", port, settings=given, **trusting(publisher), **config)
         async with TinyCloud(port) as cloud, supervised([made], SPEED) as [board]:
+            cloud.answers = without_opinion
             for number, data in enumerate(models, 1):
                 await publish(cloud, number, data)
                 while not cloud.of("pump-1", wire.UPDATE) or last_update(cloud) != (

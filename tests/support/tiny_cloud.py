@@ -26,6 +26,15 @@ _CODES: dict[type, int] = {
 RecordId = tuple[str, int, int, int]  # device, epoch, stream, seq
 
 
+def without_opinion(query: w.Query) -> list[w.Answer]:
+    """`answers` of a cloud that cannot judge: the board decides alone as in silence, and does not listen for 3 s first.
+
+    A window on which a shadow disagrees is no question.
+    """
+    asked = query.reason < wire.WHY_SHADOW_ANOMALY
+    return [w.Answer(query.epoch, query.seq, wire.VERDICT_UNKNOWN, 0.0)] if asked else []
+
+
 class TinyCloud:
     """Takes what boards send and acknowledges it. Use as an async context manager.
 
