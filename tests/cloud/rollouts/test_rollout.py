@@ -22,9 +22,15 @@ from tests.support.rollout_fleet import NEW, OLD, PERIOD_MS, RolloutFleet
 BOARDS = 36
 
 
+@pytest.fixture(scope="module")
+def boards(tmp_path_factory: pytest.TempPathFactory) -> RolloutFleet:
+    """What every test begins with, and none changes."""
+    return RolloutFleet(tmp_path_factory.mktemp("boards"), BOARDS)
+
+
 @pytest.fixture
-def fleet(tmp_path: Path) -> RolloutFleet:
-    return RolloutFleet(tmp_path, BOARDS)
+def fleet(boards: RolloutFleet, tmp_path: Path) -> RolloutFleet:
+    return boards.twin(tmp_path)
 
 
 def play(fleet: RolloutFleet, rollout: int, periods: int = 40) -> list[State]:
