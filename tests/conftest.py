@@ -101,7 +101,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     Whoever asks for a port first waits while it is built: a minute on two cores that do nothing else.
     """
-    items.sort(key=lambda item: _LONGEST_FIRST.index(item.path.relative_to(_TESTS).parts[0]))
+    places = {folder: place for place, folder in enumerate(_LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.path.relative_to(_TESTS).parts[0], 0))
     for item in items:
         if _BUILD_A_PORT & set(getattr(item, "fixturenames", ())):
             own = item.get_closest_marker("timeout")
