@@ -21,6 +21,7 @@ from tests.support.tiny_cloud import TinyCloud
 from tools.simulate import SimulatedBoard
 
 TEN_MINUTES = {"interval_ms": 600_000, "sync_interval_ms": 600_000}
+FAST = 50 * boards.SPEED  # ten minutes of sleep pass in 6 ms
 SHARES = bytes([32] * 7 + [31]) + bytes([64, 64, 64, 63]) * N_FEATURES
 
 
@@ -69,7 +70,7 @@ def test_each_window_is_counted_through_deep_sleep_and_counting_begins_anew_at_a
         seen.append(max(remembered(board.folder, "profile_features")))
 
     artifact = model(publisher, 1)
-    story = live(tmp_path, broker.port, publisher, [artifact], settings=TEN_MINUTES, meanwhile=meanwhile)
+    story = live(tmp_path, broker.port, publisher, [artifact], settings=TEN_MINUTES, speed=FAST, meanwhile=meanwhile)
     assert seen[0] == 30, "every window once, whatever was reported meanwhile"
     told = profiles(story.cloud)
     assert len(told) >= 4
@@ -84,7 +85,7 @@ def test_each_window_is_counted_through_deep_sleep_and_counting_begins_anew_at_a
 def test_another_model_begins_anew(broker: Broker, tmp_path: Path, publisher: PublisherKey):
     artifacts = [model(publisher, 1), model(publisher, 2)]
     names = [sha256(data).digest()[:8] for data in artifacts]
-    story = live(tmp_path, broker.port, publisher, artifacts, settings=TEN_MINUTES, wakes=20)
+    story = live(tmp_path, broker.port, publisher, artifacts, settings=TEN_MINUTES, speed=FAST, wakes=20)
     told = profiles(story.cloud)
     assert [found.model for found in told[-2:]] == [names[1]] * 2
     assert {found.model for found in told} <= set(names)

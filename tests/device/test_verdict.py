@@ -80,12 +80,13 @@ def live(
     wakes: int = 4,
     settings: dict[str, Any] | None = None,
     meanwhile: Callable[[TinyCloud, SimulatedBoard], Any] | None = None,
+    speed: float = SPEED,
     **config: Any,
 ) -> Story:
     async def story() -> Story:
         given = {"sync_interval_ms": 4 * boards.INTERVAL_MS} | (settings or {})
         made = boards.make(folder / "pump-1", port, settings=given, **trusting(publisher), **config)
-        async with TinyCloud(port) as cloud, supervised([made], SPEED) as [board]:
+        async with TinyCloud(port) as cloud, supervised([made], speed) as [board]:
             cloud.answers = without_opinion
             for number, data in enumerate(models, 1):
                 await publish(cloud, number, data)
