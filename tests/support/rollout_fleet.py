@@ -5,7 +5,7 @@ import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import sqlalchemy as sa
 
@@ -127,7 +127,7 @@ class RolloutFleet:
         self.now, self._running, self._sequence, self._reported, fleet = memory
         self.fleet.remember(fleet)
 
-    def twin(self, folder: Path) -> "RolloutFleet":
+    def twin(self, folder: Path) -> Self:
         """The same boards with a life of their own from now on, in a copy of the store: made in a tenth of the time."""
         shutil.copytree(self.fleet.settings.data_dir, folder, dirs_exist_ok=True)
         made = copy.copy(self)

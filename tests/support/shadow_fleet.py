@@ -2,7 +2,7 @@
 
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import sqlalchemy as sa
 
@@ -27,6 +27,12 @@ class ShadowFleet(RolloutFleet):
         self._told: dict[str, str] = {}
         super().__init__(folder, boards, **facts)
         self.behaviour = self.scores
+
+    def twin(self, folder: Path) -> Self:
+        made = super().twin(folder)
+        made.beside, made._told = dict(self.beside), dict(self._told)
+        made.behaviour = made.scores
+        return made
 
     def beat(self) -> None:
         self._told = self.wanted_beside()

@@ -23,9 +23,15 @@ BOARDS = 36
 BESIDE = BOARDS * SHARE // 100
 
 
+@pytest.fixture(scope="module")
+def boards(tmp_path_factory: pytest.TempPathFactory) -> ShadowFleet:
+    """What every test begins with, and none changes."""
+    return ShadowFleet(tmp_path_factory.mktemp("boards"), BOARDS)
+
+
 @pytest.fixture
-def fleet(tmp_path: Path) -> ShadowFleet:
-    return ShadowFleet(tmp_path, BOARDS)
+def fleet(boards: ShadowFleet, tmp_path: Path) -> ShadowFleet:
+    return boards.twin(tmp_path)
 
 
 def play(fleet: ShadowFleet, rollout: int, periods: int) -> list[State]:
