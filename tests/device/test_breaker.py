@@ -14,6 +14,7 @@ from tests.support.boards import SPEED
 from tests.support.broker import Broker
 from tests.support.micropython import evaluate, run
 from tests.support.tiny_cloud import TinyCloud
+from tools.scenario.program import Program
 from tools.simulate import supervised
 
 REFUSED = Path(__file__).parent / "programs" / "refused.py"
@@ -124,9 +125,11 @@ def test_a_session_that_works_clears_what_flash_remembers(broker: Broker, tmp_pa
     assert tokens <= in_memory
 
 
-def test_a_thousand_refused_connections_stay_within_their_energy_budget(refusing_port: int, tmp_path: Path):
+def test_a_thousand_refused_connections_stay_within_their_energy_budget(
+    refusing_port: int, tmp_path: Path, best_program: Program
+):
     folder = boards.make(tmp_path / "pump-1", refusing_port, log=False)
-    (report,) = asyncio.run(run_on(folder))
+    (report,) = asyncio.run(run_on(folder, best_program))
     seconds = report["clock_ms"] / 1000
     own = report["energy_uj"]
     chip = CONNECTIONS * (ASSOCIATION_MS * 363e-6 + AWAKE_MS * 132e-6)  # what this machine does in no time
@@ -142,11 +145,11 @@ def test_a_thousand_refused_connections_stay_within_their_energy_budget(refusing
     assert seconds >= (CONNECTIONS - 14) * 2 * 3600, "the wait grows to hours, not only the count"
 
 
-async def run_on(folder: Path) -> list[Any]:
+async def run_on(folder: Path, program: Program) -> list[Any]:
     import os
 
     os.environ["EDGEWISE_BOARD_DIR"] = str(folder)
     try:
-        return await run(REFUSED, CONNECTIONS, heap="512k")
+        return await run(REFUSED, CONNECTIONS, heap="512k", within=program)
     finally:
         del os.environ["EDGEWISE_BOARD_DIR"]

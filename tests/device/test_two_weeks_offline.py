@@ -41,7 +41,9 @@ def rows_of(windows: int, window: int, anomalies: set[int]) -> list[list[int]]:
     return rows
 
 
-async def live(folder: Path, port: int, interval_ms: int, window: int) -> tuple[TinyCloud, SimulatedBoard, int]:
+async def live(
+    folder: Path, port: int, interval_ms: int, window: int, program: Path | None
+) -> tuple[TinyCloud, SimulatedBoard, int]:
     windows = 14 * DAY_MS // interval_ms
     # Two windows of each day are anomalous; each ends with two calm ones.
     per_day = DAY_MS // interval_ms
@@ -55,7 +57,7 @@ async def live(folder: Path, port: int, interval_ms: int, window: int) -> tuple[
     made = make_board(folder / "pump-1", plan, rows, interval_ms // window, world)
     config = made / "flash" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"limits": {"c0.max": [0, 25_000]}}))
-    async with TinyCloud(port) as cloud, supervised([made], 1e7) as [board]:
+    async with TinyCloud(port) as cloud, supervised([made], 1e7, program=program) as [board]:
         await board.run(wakes=2)
         assert board.last is not None
         while board.last.clock_ms - (1 << 41) < end_ms:
@@ -107,15 +109,17 @@ def cloud_t_ms(cloud: TinyCloud, key: Any) -> int:
     return record[0] if key[2] == wire.READINGS else record.t_ms
 
 
-def test_two_weeks_without_a_network_cost_old_readings_and_no_alert(broker: Broker, tmp_path: Path):
+def test_two_weeks_without_a_network_cost_old_readings_and_no_alert(
+    broker: Broker, tmp_path: Path, fast_wakes: Path | None
+):
     interval_ms, window = 7_200_000, 32
-    cloud, board, at_end = asyncio.run(live(tmp_path, broker.port, interval_ms, window))
+    cloud, board, at_end = asyncio.run(live(tmp_path, broker.port, interval_ms, window, fast_wakes))
     check(cloud, board, at_end, interval_ms, window)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(1200)
-def test_two_weeks_of_windows_every_ten_minutes(broker: Broker, tmp_path: Path):
+def test_two_weeks_of_windows_every_ten_minutes(broker: Broker, tmp_path: Path, fast_wakes: Path | None):
     interval_ms, window = 600_000, 16
-    cloud, board, at_end = asyncio.run(live(tmp_path, broker.port, interval_ms, window))
+    cloud, board, at_end = asyncio.run(live(tmp_path, broker.port, interval_ms, window, fast_wakes))
     check(cloud, board, at_end, interval_ms, window)
