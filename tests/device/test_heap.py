@@ -14,7 +14,7 @@ import pytest
 from contract import wire
 from model_export import keys
 from model_export.keys import PublisherKey
-from tests.device.test_over_the_air import publish, steps, trusting
+from tests.device.test_over_the_air import offered, publish, steps, trusting
 from tests.support import boards, small_board
 from tests.support.boards import SPEED, WINDOW, press, samples_taken
 from tests.support.broker import Broker
@@ -121,6 +121,32 @@ def test_the_whole_firmware_lives_in_a_small_heap(
     broker: Broker, tmp_path: Path, chip_port: Path, artifacts, publisher: PublisherKey
 ):
     check(*asyncio.run(live(broker.port, tmp_path, chip_port, artifacts, trusting(publisher), 200, LEAST_HEAP)))
+
+
+def test_two_models_score_side_by_side_in_it(
+    broker: Broker, tmp_path: Path, chip_port: Path, artifacts: dict[str, bytes], publisher: PublisherKey
+):
+    async def live_with_a_shadow() -> tuple[TinyCloud, SimulatedBoard]:
+        made = boards.make(tmp_path / "pump-1", broker.port, small_board.recording(), **trusting(publisher))
+        async with TinyCloud(broker.port) as cloud, WakeServer(program=measured(chip_port, tmp_path)) as server:
+            board = SimulatedBoard(made, server, SPEED * 100, heap=HEAP)
+            offer = offered(cloud, artifacts["1.0.0"])
+            await cloud.want("pump-1", 1, {}, offer)
+            await board.run(wakes=30)
+            await cloud.want("pump-1", 2, {}, offer, shadow=offered(cloud, artifacts["2.0.0"]))
+            await board.run(wakes=40)
+            await press(board)
+        return cloud, board
+
+    cloud, board = asyncio.run(live_with_a_shadow())
+    log = (board.folder / "log.txt").read_text()
+    assert not log, log[-2000:]
+    assert steps(cloud)[2:] == [
+        ("1.0.0", wire.UPDATE_COMMIT, wire.REASON_OK),
+        ("2.0.0", wire.UPDATE_SHADOW, wire.REASON_OK),
+    ]
+    compared = sum(health.shadow_compared for health in cloud.of("pump-1", wire.HEALTH))
+    assert compared > 0
 
 
 @pytest.mark.soak
