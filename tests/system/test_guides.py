@@ -1,8 +1,10 @@
 """The guides whose commands build on each other, each run from its first line to its last in an empty folder."""
 
+import json
 import os
 import shlex
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from tools.commands import Command
 from tools.firmware import ROOT, program
 
 COMMAND_DEADLINE_S = 180
+ENDED = ("aborted", "done")
 START_DEADLINE_S = 30
 
 
@@ -49,6 +52,20 @@ def run_commands(page: str, tmp_path: Path, spawn: Spawn) -> None:
             continue
         done = Command(*words[1:], environ=environ, folder=tmp_path).ended(COMMAND_DEADLINE_S)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        if words[1:3] == ["rollout", "rollback"]:
+            wait_for_the_end(words[3], tmp_path, environ)
         if into is not None:
             into.write_text(done.stdout)
         print(f"$ {command}\n{done.stdout}")
+
+
+def wait_for_the_end(rollout: str, folder: Path, environ: dict[str, str]) -> None:
+    """Until the controller has taken a rollout back, which a reader's next command comes too late to notice."""
+    status = ("rollout", "status", rollout, "--json", "--data", "build/site")
+    deadline = time.monotonic() + START_DEADLINE_S
+    while True:
+        said = Command(*status, environ=environ, folder=folder).ended(COMMAND_DEADLINE_S).stdout
+        if json.loads(said)["summary"]["stage"] in ENDED:
+            return
+        assert time.monotonic() < deadline, said
+        time.sleep(0.2)
