@@ -1,7 +1,7 @@
 """Patches: what makes one artifact out of another, read once from front to back.
 
 Runs on MicroPython and CPython. A patch carries no trust of its own: what it makes is checked like a download, its
-length, its SHA-256, its signature, and a patch that lies only wastes the time of its reader.
+length, its SHA-256, its signature. One that lies wastes the time of its reader, who bounds it: each step makes bytes.
 
     at 0    magic "EWP1"
     at 4    u8 method: 1 SEQUENCE, 2 FOREST
@@ -76,6 +76,7 @@ def _difference(source: Decoder, contexts: "array[int]", base: "Any", write: "Wr
     left = _number(source, contexts, SIZE_AT)
     at = 0
     while left > 0:
+        before = left
         count = _count(source, contexts, ADD_AT, left)
         left -= count
         history = 0
@@ -97,6 +98,8 @@ def _difference(source: Decoder, contexts: "array[int]", base: "Any", write: "Wr
                 new[i] = source.tree(contexts, BYTES_AT, 8)
             write(new[:n])
             count -= n
+        if left == before:  # beyond the end of a patch that was cut there are zeros, which stand for nothing for ever
+            raise PatchError("nothing made")
         if left:
             folded = _number(source, contexts, MOVE_AT)
             at += -(folded >> 1) - 1 if folded & 1 else folded >> 1

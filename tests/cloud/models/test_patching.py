@@ -1,12 +1,13 @@
 """What is deflated for boards that run no base: worth a piece of the download, and within what a board keeps."""
 
+import contextlib
 import random
 import zlib
 
 import pytest
 
 from cloud.models import patching
-from contract import artifact, wire
+from contract import artifact, patch, wire
 from tests.support.artifacts import make, new_key
 
 _NOISE = random.Random(5)
@@ -51,3 +52,15 @@ def test_what_looks_back_further_than_a_board_keeps_is_refused():
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     with pytest.raises(zlib.error, match="too far back"):
         patching.inflate(packer.compress(once * 2) + packer.flush())
+
+
+@pytest.mark.timeout(60)  # a cut once stood for nothing for ever
+def test_a_patch_cut_anywhere_ends():
+    base = make(_KEY, "cut", "1.0.0", 1, payload=_NOISE.randbytes(600))
+    target = make(_KEY, "cut", "1.0.1", 2, payload=_NOISE.randbytes(100) + base[-500:])
+    made = patching.make(base, target)
+    assert made is not None
+    assert patching.apply(base, made.data) == target
+    for length in range(0, len(made.data), 3):
+        with contextlib.suppress(patch.PatchError, EOFError):
+            assert len(patching.apply(base, made.data[:length])) <= len(target)

@@ -41,12 +41,18 @@ class _Scratch:
 
 
 class _Sink:
-    def __init__(self, measures):
+    """As a board's, which takes no more than it was offered."""
+
+    def __init__(self, measures, size):
         self.measures = measures
+        self.left = size
         self.hasher = sha256()
         self.most = 0
 
     def write(self, view):
+        if len(view) > self.left:
+            raise patch.PatchError("more than was offered")
+        self.left -= len(view)
         self.hasher.update(view)
         if not self.measures:
             return
@@ -62,9 +68,11 @@ def _apply(name):
     global _TREES, _DIGESTS
     path = _FOLDER + "/" + name
     with open(path + ".target", "rb") as f:
-        wanted = sha256(f.read()).digest()
+        target = f.read()
+    wanted, size = sha256(target).digest(), len(target)
+    target = None
     base = _Base(path + ".base") if os.stat(path + ".base")[6] else None
-    sink, error = _Sink("damaged" not in name), ""
+    sink, error = _Sink("damaged" not in name, size), ""
     _TREES, _DIGESTS = _Scratch(path + ".trees"), _Scratch(path + ".digests")
     with open(path + ".patch", "rb") as stream:
         gc.collect()
