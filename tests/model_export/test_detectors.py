@@ -70,7 +70,7 @@ def test_an_rv32imc_module_gives_the_bits_of_x64_and_the_decisions_of_scikit_lea
 
 @needs_qemu
 @pytest.mark.soak
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)  # a one-class SVM takes 220 s of a core
 @pytest.mark.parametrize("name", list(detectors.DETECTORS))
 def test_an_rv32imc_module_does_over_100_000_points(name, native_toolchain):
     model = shuttle.full_model(name)

@@ -47,8 +47,9 @@ def test_other_lengths_are_no_signature(run_program: RunProgram, tmp_path: Path)
 
 @pytest.mark.soak
 @pytest.mark.timeout(600)
-def test_agrees_on_ten_thousand_signatures(run_program: RunProgram, tmp_path: Path):
-    total, valid, wrong = _disagreements(run_program, tmp_path, signature_cases.ordinary(10_000, seed=3))
+@pytest.mark.parametrize("seed", range(10))
+def test_agrees_on_ten_thousand_signatures(seed: int, run_program: RunProgram, tmp_path: Path):
+    total, valid, wrong = _disagreements(run_program, tmp_path, signature_cases.ordinary(1000, seed=100 + seed))
     assert wrong == []
-    assert total == 10_000
-    assert 4_800 < valid < 5_300
+    assert total == 1000
+    assert 400 < valid < 600
