@@ -305,7 +305,7 @@ def test_a_wake_that_hangs_is_ended_by_the_watchdog_and_a_loop_of_them_by_safe_m
     broker: Broker, tmp_path: Path, monkeypatch: Any
 ):
     """The sensor's file becomes a pipe that nobody writes to: opening it blocks for ever."""
-    monkeypatch.setattr("tools.simulate.WAKE_DEADLINE_S", 0.5)
+    monkeypatch.setattr("tools.simulate.WAKE_DEADLINE_S", 2.0)  # a wake takes milliseconds, and more beside other tests
 
     async def live() -> tuple[TinyCloud, SimulatedBoard]:
         async with TinyCloud(broker.port) as cloud:
