@@ -578,14 +578,18 @@ def _patched(name):
     return board, cloud
 
 
-def check_a_patch_makes_the_artifact_and_nothing_else_is_fetched():
-    board, cloud = _patched("patched")
+def _took_nothing_but_a_patch(board, cloud):
     equal(board.outcomes(), [(UPDATE_DOWNLOAD, 0), (UPDATE_TRIAL, 0), (UPDATE_COMMIT, 0)])
     equal(cloud.fetched, [(True, 0)])
     with open(ROOT + "/models/b/head", "rb") as f:
         head = f.read()
     with open(ROOT + "/models/b/slot_b.mpy", "rb") as f:
         equal(head + f.read(), artifact("patched"))
+
+
+def check_a_patch_makes_the_artifact_and_nothing_else_is_fetched():
+    board, cloud = _patched("patched")
+    _took_nothing_but_a_patch(board, cloud)
 
 
 def check_a_patch_for_another_base_is_not_fetched():
@@ -646,12 +650,7 @@ def check_another_wish_ends_a_patch():
 
 def check_an_artifact_is_fetched_deflated_whatever_the_board_runs():
     board, cloud = _patched("deflated")
-    equal(board.outcomes(), [(UPDATE_DOWNLOAD, 0), (UPDATE_TRIAL, 0), (UPDATE_COMMIT, 0)])
-    equal(cloud.fetched, [(True, 0)])
-    with open(ROOT + "/models/b/head", "rb") as f:
-        head = f.read()
-    with open(ROOT + "/models/b/slot_b.mpy", "rb") as f:
-        equal(head + f.read(), artifact("patched"))
+    _took_nothing_but_a_patch(board, cloud)
     board = Board(formatted(_BLOCKS))
     cloud = _cloud("deflated")
     board.wake(cloud)
