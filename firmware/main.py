@@ -59,10 +59,14 @@ BROKEN_SLEEP_MS = 600000  # until a board whose configuration cannot be used loo
 def hold_session(parts: cycle.Parts) -> None:
     """One session with the cloud. What it takes is imported here: most wakes hold none."""
     gc.collect()
-    from device.link import Link, tls_context
+    from device.link import Link
 
     broker = parts.config.broker
-    tls = tls_context(Files, port.ROOT + "/" + broker["ca"]) if broker.get("ca") else None
+    tls = None
+    if broker.get("ca"):
+        from device.secure import Tls
+
+        tls = Tls(Files, parts.board, broker, parts.now_s())
     link = Link(parts.board, Files, parts.config.device, broker, DOWNLINK, tls)
     gc.collect()
     from device.sync import sync
@@ -103,7 +107,9 @@ def main() -> None:
         parts = make_parts()
     except Exception as error:  # noqa: BLE001 - whatever is wrong with it, it is still wrong in a millisecond
         sys.print_exception(error)
-        port.Board(None).deep_sleep(BROKEN_SLEEP_MS)
+        board = port.Board(None)
+        board.linger(error)
+        board.deep_sleep(BROKEN_SLEEP_MS)
     cycle.run(parts)
 
 

@@ -35,25 +35,11 @@ _KEEPALIVE_S = const(30)
 _WINDOW = const(8)  # QoS 1 messages under way; the broker's answers overlap our writes
 
 
-def tls_context(files: object, path: str) -> object:
-    """An ssl.SSLContext that takes a broker only with a certificate signed by the CA at `path`, DER.
-
-    The name checked is config.json's broker host. Raises OSError when there is no such file, ValueError for another.
-    """
-    import tls  # the module behind `ssl`; here: a broker on the same premises may have none
-
-    context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
-    context.verify_mode = tls.CERT_REQUIRED
-    with files.open(path, "rb") as file:
-        context.load_verify_locations(file.read())
-    return context
-
-
 class Link:
     """One session at a time with the broker.
 
     broker: {"host", "port", "user", "password"} of config.json; files: see files.Files; downlink: a buffer of
-    MAX_DOWN_BYTES; tls: an ssl.SSLContext, or None. on_message(kind, payload, retained) gets what arrives on this
+    MAX_DOWN_BYTES; tls: a secure.Tls, or None. on_message(kind, payload, retained) gets what arrives on this
     device's topics. radio_cache: what the board learned of the access point, to be kept through deep sleep. sessions,
     radio_ms, tx_bytes, rx_bytes, failures: counted since this object was made; refused: downlink messages set aside;
     turns: round trips of the last session; was_closed: the broker took it and then went away.
@@ -208,7 +194,11 @@ class Link:
 
     def _open(self, stream: Stream, ip: str) -> None:
         stream.until = self._until(_CONNECT_MS)
-        stream.open(socket.getaddrinfo(ip, self._broker["port"])[0][-1], self._tls, self._broker["host"])
+        address = socket.getaddrinfo(ip, self._broker["port"])[0][-1]
+        if self._tls is None:
+            stream.open(address)
+        else:
+            self._tls.open(stream, address)
 
     def _known_address(self) -> str:
         """The broker's address as of the last session, "" when none is kept; a torn file is no address."""

@@ -57,7 +57,8 @@ class Stream:
                 if error.errno != errno.EINPROGRESS:
                     raise
             self._poll.register(sock, select.POLLOUT)
-            if self._wait(select.POLLOUT) & (select.POLLERR | select.POLLHUP):
+            # A refusal makes the socket writable, too, and on an ESP32 HUP is told to who asks for it only.
+            if self._wait(select.POLLOUT | select.POLLHUP) & (select.POLLERR | select.POLLHUP):
                 raise LinkError(FAULT_CONNECT, "refused")
             if tls is not None:
                 self._poll.unregister(sock)

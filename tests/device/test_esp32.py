@@ -5,6 +5,7 @@ stock MicroPython refuses a channel. Whether the chip does so too is for a board
 """
 
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ OTHER = ("guests", b"\x09\x02\x03\x04\x05\x06", 1, -40, "secret")
 PINS = {"battery": 35, "wake": 33, "touch": 32, "scl": 22, "sda": 21, "adc": 34, "onewire": 4}
 
 
-def on_chip(code: str) -> Any:
+def on_chip(code: str, environ: dict[str, str] | None = None) -> Any:
     """`result` of code that has `machine`, `network` and a `board` of `Board` (esp32.py)."""
     whole = """
 import time
@@ -47,7 +48,7 @@ def asleep(board, ms=61000):
 board = make()
 %s
 """ % ([HOME, FAR, OTHER], PINS, textwrap.dedent(code))
-    return chip.on_chip(whole)
+    return chip.on_chip(whole, environ)
 
 
 @pytest.mark.parametrize(
@@ -90,6 +91,39 @@ def test_a_brown_out_is_told_from_a_cold_start_by_the_chips_own_register(name: s
     """
     brownout, after = [wire.WAKE_BROWNOUT] * 2, [wire.WAKE_COLD, wire.WAKE_WATCHDOG]
     assert on_chip(code) == brownout + after
+
+
+@pytest.mark.parametrize("state", [3, 12])
+def test_a_brown_out_that_esp_idf_answers_with_a_restart_is_one(state: int):
+    """ESP-IDF's interrupt restarts by software and leaves a hint, of which MicroPython makes PWRON_RESET."""
+    code = f"""
+    machine.mem32[0x3FF48034] = {state}
+    result = []
+    for reset in (machine.PWRON_RESET, machine.HARD_RESET):
+        chip["reset"] = reset
+        result.append(board.wake_cause())
+    """
+    assert on_chip(code) == [wire.WAKE_BROWNOUT, wire.WAKE_SOFT]
+
+
+@pytest.mark.parametrize(
+    ("module", "chip_name"),
+    [
+        ("Generic ESP32 module with ESP32", "ESP32"),
+        ("Generic ESP32 module with ESP32-D2WD", "ESP32"),
+        ("Generic ESP32 module with ESP32-UNICORE", "ESP32"),
+        ("TinyPICO with ESP32-PICO-D4", "ESP32"),
+        ("LOLIN_S2_MINI with ESP32-S2FN4R2", "ESP32S2"),
+        ("Generic ESP32S3 module with Octal-SPIRAM with ESP32S3", "ESP32S3"),
+        ("FeatherS3 with ESP32-S3", "ESP32S3"),
+        ("M5Stack AtomS3 Lite with ESP32-S3-FN8", "ESP32S3"),
+        ("LOLIN_C3_MINI with ESP32-C3FH4", "ESP32C3"),
+        ("ESP32C6 module with ESP32C6", "ESP32C6"),
+        ("linux [GCC 14.2.1] version", "ESP32"),
+    ],
+)
+def test_the_chip_of_a_module_is_known_by_whatever_name_its_board_gives_it(module: str, chip_name: str):
+    assert on_chip(f"result = port.chip_of({module!r})") == chip_name
 
 
 def test_a_wake_by_gpio_is_a_wake_by_the_line():
@@ -142,6 +176,57 @@ def test_touch_and_ulp_are_armed_where_the_configuration_asks_for_them():
     assert on_chip(code) == [{"touch": True, "ulp": True}, 400]
 
 
+def test_a_chip_that_touch_cannot_wake_says_so_before_it_sleeps():
+    """ports/esp32/machine_touchpad.c: config() of an S2 or S3 takes the threshold and does nothing with it."""
+    code = """
+    result = []
+    for name, pins in (("ESP32S3", {"touch": 5}), ("ESP32C3", {"touch": None})):
+        port.CHIP = name
+        try:
+            Board(None, pins, {"touch": 400})
+        except ConfigError as error:
+            result.append(str(error))
+    """
+    assert on_chip(code) == [
+        "touch wakes an ESP32 only: MicroPython sets no threshold on an ESP32S3",
+        "main.py names no pin for touch on ESP32C3",
+    ]
+
+
+def test_a_board_sleeps_whatever_becomes_of_its_wake_sources():
+    code = """
+    def refuse(on):
+        raise ValueError("no resources")
+    esp32.wake_on_touch = refuse
+    result = [asleep(make({"touch": 400})), chip["asked_ms"]]
+    """
+    assert on_chip(code) == [{}, 61000]
+
+
+@pytest.mark.parametrize(("reset", "said"), [("PWRON_RESET", 11), ("HARD_RESET", 11), ("DEEPSLEEP_RESET", 1)])
+def test_a_board_that_cannot_run_can_be_read_and_interrupted_after_a_reset(reset: str, said: int, tmp_path: Path):
+    """Without config.json; a chip with USB of its own is gone from the bus while it sleeps."""
+    code = f"""
+    import main
+    told, waited = [], []
+    class Sys:
+        print_exception = told.append
+    class Time:
+        sleep = waited.append
+    machine.chip["reset"] = machine.{reset}
+    make()
+    main.port, main.sys, port.sys = port, Sys, Sys
+    real, port.time = port.time, Time
+    Time.time_ns, Time.ticks_ms = real.time_ns, real.ticks_ms
+    try:
+        main.main()
+    except machine.Asleep:
+        pass
+    result = [len(told), sum(waited), chip["asked_ms"]]
+    """
+    assert on_chip(code, {"EDGEWISE_BOARD_DIR": str(tmp_path)}) == [said, said - 1, 600_000]
+
+
 def test_a_role_without_a_pin_is_named():
     code = """
     result = []
@@ -182,6 +267,23 @@ def test_the_clock_starts_far_from_zero_and_runs_with_the_ticks():
     positive, passed = on_chip(code)
     assert positive
     assert 30 <= passed < 100
+
+
+def test_the_rtc_has_a_date_for_tls_until_the_radio_is_off_and_then_what_it_counted_before():
+    code = """
+    up(board)
+    board.set_date((2026, 5, 6, 7, 8, 9))
+    result = [chip["datetime"]]
+    board.radio_down()
+    after_ms = board.now_ms() - port.CLOCK_START_MS
+    year, month, day, _, hour, minute, second, us = chip.pop("datetime")
+    result.append([year, month, day, hour, minute, second] in [
+        list(time.gmtime(ms // 1000)[:6]) for ms in (after_ms - 20, after_ms)])
+    result.append((after_ms - us // 1000) % 1000 < 20)
+    board.radio_down()
+    result.append("datetime" in chip)
+    """
+    assert on_chip(code) == [[2026, 5, 6, 0, 7, 8, 9, 0], True, True, False]
 
 
 def test_the_battery_is_measured_behind_its_divider():

@@ -46,8 +46,9 @@ def test_a_session_ends_by_its_deadline_with_the_fault_that_struck(broker: Broke
     assert result["counts"][4] == 1
 
 
-def test_nobody_listening_is_noticed_at_once(free_port: Callable[[], int]):
-    result = asyncio.run(run(SESSIONS, {"port": free_port()}))[0]
+@pytest.mark.parametrize("lwip", [False, True])
+def test_nobody_listening_is_noticed_at_once(free_port: Callable[[], int], lwip: bool):
+    result = asyncio.run(run(SESSIONS, {"port": free_port(), "lwip": lwip}))[0]
     assert (result["fault"], result["detail"]) == (wire.FAULT_CONNECT, "refused")
     assert result["ms"] < 500
 

@@ -11,7 +11,7 @@ from tools import firmware, frozen_port
 from tools.frozen_port import CHIP, MANIFEST, Port, PortUnavailable, build
 
 # Of firmware and umqtt.simple; lowered when it can be, raised only with a reason.
-MOST_FROZEN_BYTES = 171 * 1024  # downloads that are inflated came
+MOST_FROZEN_BYTES = 172 * 1024  # TLS on a board that knows no date came
 
 
 class Options:

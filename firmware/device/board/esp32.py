@@ -26,6 +26,7 @@ from device.errors import ConfigError, LinkError
 from device.wakes import ARM_NONE, ARM_RELEASE
 
 ROOT = ""
+_LINGER_S = const(10)  # a chip's own USB port takes a second to come up
 _WATCHDOG_MS = const(60000)  # over the longest time between two feeds, a session's one silent wait
 _DNS_PORT = const(53)
 _CACHE = (
@@ -33,10 +34,18 @@ _CACHE = (
 )
 _LEASE_S = const(12 * 3600)  # then DHCP is asked again, so that a router may count on its leases
 
-CHIP = sys.implementation._machine.split()[-1]  # "ESP32", "ESP32S2", "ESP32S3", "ESP32C3" or "ESP32C6"
+
+def chip_of(machine: str) -> str:
+    """The chip in a `sys.implementation._machine`, whose last word names the module: ESP32-C3FH4, ESP32-PICO-D4, ..."""
+    name = machine.split()[-1].replace("-", "")
+    return name[:7] if name[5:6] in "CHPS" and name[6:7].isdigit() else "ESP32"
+
+
+CHIP = chip_of(sys.implementation._machine)  # "ESP32", "ESP32S2", "ESP32S3", "ESP32C3" or "ESP32C6"
 
 # MicroPython reports a brown-out as a cold start (1.23 and later) or a watchdog (earlier). The chip's register tells:
-# where it is, and which bits (ESP-IDF's rtc_cntl_reg.h and lp_clkrst_reg.h); 15 is a brown-out on each (TRM, "Reset").
+# where it is, and which bits (ESP-IDF's rtc_cntl_reg.h and lp_clkrst_reg.h); the codes are the same on each (TRM,
+# "Reset"). The detector resets the chip, or has ESP-IDF restart it by software (esp_system/port/brownout.c).
 _RESET_STATE = {
     "ESP32": (0x3FF48034, 0x3F),
     "ESP32S2": (0x3F408038, 0x3F),
@@ -45,19 +54,20 @@ _RESET_STATE = {
     "ESP32C6": (0x600B0410, 0x1F),
 }
 _BROWN_OUT = const(15)
+_RESTARTED = (3, 12)  # of the core, of its CPU: no cold start, so what MicroPython calls one was a brown-out
 
 _RESETS = {
     machine.WDT_RESET: WAKE_WATCHDOG,
     machine.HARD_RESET: WAKE_SOFT,  # machine.reset() and a panic of native code alike
     machine.SOFT_RESET: WAKE_SOFT,
 }
-_WAKES = {
-    machine.TIMER_WAKE: WAKE_TIMER,
-    machine.EXT0_WAKE: WAKE_PIN,
-    machine.EXT1_WAKE: WAKE_PIN,
-    machine.TOUCHPAD_WAKE: WAKE_TOUCH,
-    machine.ULP_WAKE: WAKE_ULP,
-    7: WAKE_PIN,  # ESP_SLEEP_WAKEUP_GPIO: a C3 or C6 by esp32.wake_on_gpio, which has no name in `machine`
+_WAKES = {  # by esp_sleep_source_t; which of them have a name in `machine` depends on the chip
+    2: WAKE_PIN,  # EXT0
+    3: WAKE_PIN,  # EXT1
+    4: WAKE_TIMER,
+    5: WAKE_TOUCH,
+    6: WAKE_ULP,
+    7: WAKE_PIN,  # GPIO: a C3 or C6 by esp32.wake_on_gpio
 }
 _ADC1_CHANNELS = {36: 0, 37: 1, 38: 2, 39: 3, 32: 4, 33: 5, 34: 6, 35: 7}  # of an ESP32 (datasheet, "Pin Overview")
 
@@ -78,6 +88,7 @@ class Board:
         self._pins = pins or {}
         self._wake = wake or {}
         self._wlan = None
+        self._dated = False  # the RTC has a date that TLS needs
         # The RTC timer goes on through deep sleep and starts at 0 with the power; ticks_ms starts at 0 with every wake.
         # Read once: whatever happens to the RTC during a wake does not make its records jump.
         self.woke_ms = CLOCK_START_MS + time.time_ns() // 1000000
@@ -91,12 +102,15 @@ class Board:
         self._high = line == "high"
         if line and CHIP == "ESP32C3" and not hasattr(esp32, "wake_on_gpio"):
             raise ConfigError("wake_line needs a MicroPython with esp32.wake_on_gpio on a C3: 1.27 or later")
+        if self._wake.get("touch") and self._pin("touch") and CHIP != "ESP32":
+            raise ConfigError("touch wakes an ESP32 only: MicroPython sets no threshold on an " + CHIP)
 
     def wake_cause(self) -> int:
         cause = machine.reset_cause()
         if CHIP in _RESET_STATE:
             place, mask = _RESET_STATE[CHIP]
-            if machine.mem32[place] & mask == _BROWN_OUT:
+            state = machine.mem32[place] & mask
+            if state == _BROWN_OUT or (cause == machine.PWRON_RESET and state in _RESTARTED):
                 return WAKE_BROWNOUT
         if cause == machine.DEEPSLEEP_RESET:
             return _WAKES.get(machine.wake_reason(), WAKE_TIMER)
@@ -115,6 +129,19 @@ class Board:
         return self.woke_ms + time.ticks_diff(time.ticks_ms(), self._start_ticks)
 
     def deep_sleep(self, sleep_ms: int) -> None:
+        try:
+            self._arm()
+        finally:
+            machine.deepsleep(sleep_ms)  # whatever became of that: by the timer it wakes
+
+    def linger(self, error: Exception) -> None:
+        """After a reset somebody may be at the board: stay awake, for the serial line to be read and interrupted."""
+        if machine.reset_cause() != machine.DEEPSLEEP_RESET:
+            for _ in range(_LINGER_S):
+                time.sleep(1)
+                sys.print_exception(error)
+
+    def _arm(self) -> None:
         if self._wake.get("ulp"):
             from device.board.ulp_watch import hand_over_adc
 
@@ -123,7 +150,6 @@ class Board:
         if self._wake.get("touch"):
             machine.TouchPad(machine.Pin(self._pin("touch"))).config(self._wake["touch"])
             esp32.wake_on_touch(True)
-        machine.deepsleep(sleep_ms)
 
     def line_active(self) -> "bool | None":
         return None if self._line is None else bool(self._line.value()) == self._high
@@ -193,7 +219,16 @@ class Board:
         address, netmask, gateway, dns = [_packed(text) for text in wlan.ifconfig()]
         return struct.pack(_CACHE, channel, bssid, address, _prefix(netmask), gateway, dns, now_s + _LEASE_S)
 
+    def set_date(self, date: tuple) -> None:
+        _set_rtc(date, 0)
+        self._dated = True
+
     def radio_down(self) -> None:
+        if self._dated:
+            # The RTC is what the next wake counts from. A reset before this line is a jump that clock.py compensates.
+            rtc_ms = self.now_ms() - CLOCK_START_MS
+            _set_rtc(time.gmtime(rtc_ms // 1000), rtc_ms % 1000 * 1000)
+            self._dated = False
         if self._wlan is not None:
             self._wlan.active(False)
             self._wlan = None
@@ -237,6 +272,10 @@ class Board:
                 return False
             time.sleep_ms(10)
         return True
+
+
+def _set_rtc(date: tuple, us: int) -> None:
+    machine.RTC().datetime((date[0], date[1], date[2], 0, date[3], date[4], date[5], us))
 
 
 def _packed(dotted: str) -> bytes:

@@ -83,6 +83,9 @@ class Board:
         os.rename(_DIR + "/wake.new", _DIR + "/wake.json")
         sys.exit(0)
 
+    def linger(self, _error: Exception) -> None:
+        """Nothing to do: its log is a file."""
+
     def line_active(self) -> bool:
         return self._sim.get("line", False)
 
@@ -102,6 +105,9 @@ class Board:
 
     def radio_down(self) -> None:
         pass
+
+    def set_date(self, _date: tuple) -> None:
+        """Nothing to do: this machine knows the time."""
 
     def rssi(self) -> int:
         return self._sim.get("rssi", -60)

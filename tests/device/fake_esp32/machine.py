@@ -73,6 +73,10 @@ mem32 = _Words()
 
 
 class RTC:
+    def datetime(self, fields):
+        """(year, month, day, weekday, hour, minute, second, microsecond), as ports/esp32/machine_rtc.c takes them."""
+        chip["datetime"] = fields
+
     def memory(self, data=None):
         if data is None:
             return chip["memory"]
