@@ -71,7 +71,7 @@ def device_password(settings: Settings, device: str, generation: int) -> str:
 def ingest_login(settings: Settings) -> Login:
     """How the ingest process logs in. Its client id cannot be guessed, so no device can take over its session."""
     return Login(
-        settings.host,
+        settings.mqtt_host,
         settings.mqtt_port,
         INGEST_USER,
         _derive(settings, "ingest"),
@@ -116,7 +116,7 @@ def render_config(settings: Settings, credentials: Iterable[Credential]) -> str:
     return f"""\
 # Written by edgewise; changes are lost at the next device that is added or removed.
 server_name: edgewise
-listen: {_quote(settings.host + ":-1")}
+listen: "127.0.0.1:-1"
 http: "127.0.0.1:-1"
 ports_file_dir: {_quote(str(settings.broker_dir))}
 max_payload: {MAX_PAYLOAD_BYTES}
@@ -125,7 +125,7 @@ logfile_size_limit: 5MB
 logfile_max_num: 2
 jetstream {{ store_dir: {_quote(str(settings.broker_dir))}, max_file_store: {STORE_LIMIT}, max_memory_store: 64MB }}
 mqtt {{
-  listen: {_quote(f"{settings.host}:{settings.mqtt_port}")}
+  listen: {_quote(f"{settings.mqtt_host}:{settings.mqtt_port}")}
   ack_wait: "{ACK_WAIT_S}s"
   max_ack_pending: {MAX_IN_FLIGHT}
 }}
@@ -156,7 +156,7 @@ def server_command(settings: Settings) -> list[str]:
 def is_listening(settings: Settings) -> bool:
     """Whether something accepts connections on the MQTT port."""
     try:
-        with socket.create_connection((settings.host, settings.mqtt_port), timeout=1):
+        with socket.create_connection((settings.mqtt_host, settings.mqtt_port), timeout=1):
             return True
     except OSError:
         return False

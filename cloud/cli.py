@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
+import msgspec
 from rich.console import Console
 from rich.table import Table
 
@@ -73,24 +74,27 @@ def when(ms: int | None) -> str:
 @_data
 @click.option("--port", type=click.IntRange(0, 65535), help=f"HTTP port; 0: any free one. [{DEFAULT_HTTP_PORT}]")
 @click.option("--mqtt-port", type=click.IntRange(0, 65535), help=f"MQTT port; 0: any free one. [{DEFAULT_MQTT_PORT}]")
+@click.option("--mqtt-host", metavar="ADDRESS", help="Of this machine, as boards reach it. [127.0.0.1]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line with the addresses when all is up.")
-def up(data: str | None, port: int | None, mqtt_port: int | None, as_json: bool) -> None:
+def up(data: str | None, port: int | None, mqtt_port: int | None, mqtt_host: str | None, as_json: bool) -> None:
     """Run broker, ingest and pages on this machine, until Ctrl-C."""
     # Here and not above: the other commands start faster without them.
     from cloud.up import run_up
 
     with said_plainly():
-        settings = load_settings(data_dir=data)
-        asyncio.run(run_up(settings, port, mqtt_port, lambda running: _announce(running, as_json)))
+        given = {"http_port": port, "mqtt_port": mqtt_port, "mqtt_host": mqtt_host}
+        changes = {name: value for name, value in given.items() if value is not None}
+        settings = msgspec.structs.replace(load_settings(data_dir=data), **changes)
+        asyncio.run(run_up(settings, lambda running: _announce(running, as_json)))
 
 
 def _announce(settings: Settings, as_json: bool) -> None:
     if as_json:
-        addresses = {"http": settings.http_address, "mqtt_host": settings.host, "mqtt_port": settings.mqtt_port}
+        addresses = {"http": settings.http_address, "mqtt_host": settings.mqtt_host, "mqtt_port": settings.mqtt_port}
         click.echo(json.dumps(addresses | {"data": str(settings.data_dir)}))
     else:
         click.echo(f"Open {settings.http_address}")
-        click.echo(f"Boards connect to {settings.host}:{settings.mqtt_port}; data is in {settings.data_dir}")
+        click.echo(f"Boards connect to {settings.mqtt_host}:{settings.mqtt_port}; data is in {settings.data_dir}")
         click.echo("Ctrl-C ends it.")
     sys.stdout.flush()
 

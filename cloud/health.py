@@ -61,7 +61,7 @@ async def _database(engine: AsyncEngine) -> Check:
 async def _broker(settings: Settings) -> Check:
     try:
         async with asyncio.timeout(_CHECK_SECONDS):
-            _, writer = await asyncio.open_connection(settings.host, settings.mqtt_port)
+            _, writer = await asyncio.open_connection(settings.mqtt_host, settings.mqtt_port)
             writer.close()
             await writer.wait_closed()
     except (OSError, TimeoutError) as error:

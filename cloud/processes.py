@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import errno
 import fcntl
 import logging
 import os
@@ -130,7 +131,7 @@ class Tree:
     def _write_state(self) -> None:
         settings = self.settings
         children = {name: process.pid for name, process in self._running.items()}
-        state = UpState(os.getpid(), settings.http_address, settings.host, settings.mqtt_port, children)
+        state = UpState(os.getpid(), settings.http_address, settings.mqtt_host, settings.mqtt_port, children)
         draft = settings.state_path.with_suffix(".draft")
         draft.write_bytes(msgspec.json.format(msgspec.json.encode(state), indent=2))
         draft.replace(settings.state_path)
@@ -158,8 +159,13 @@ async def running(settings: Settings) -> AsyncGenerator[Tree]:
 
 @contextmanager
 def owned(settings: Settings) -> Generator[None]:
-    """Holds the data folder for one tree; raises BadSettings when another one holds it."""
-    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Holds the data folder for one tree; raises BadSettings when another one does, or nothing can be written there."""
+    try:
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        settings.data_dir.joinpath("up.lock").touch(mode=0o600)
+    except OSError as error:
+        cause = f"the data folder {settings.data_dir} cannot be used: {error.strerror}"
+        raise BadSettings(cause, "give a folder of your own with --data") from None
     with _lock(settings) as was_free:
         if not was_free:
             raise BadSettings(
@@ -169,11 +175,12 @@ def owned(settings: Settings) -> Generator[None]:
 
 
 def with_free_ports(settings: Settings) -> Settings:
-    """The settings with port 0 replaced by a free one; raises BadSettings for a given port that is taken."""
-    http, mqtt = settings.http_port or _free_port(settings.host), settings.mqtt_port or _free_port(settings.host)
-    for port, option in ((http, "--port"), (mqtt, "--mqtt-port")):
-        if not _can_bind(settings.host, port):
-            raise BadSettings(f"port {port} is taken", f"give another {option}, or 0 for any free one")
+    """The settings with port 0 replaced by a free one; raises BadSettings where nothing can listen."""
+    if settings.mqtt_host in ("0.0.0.0", "::"):
+        cause = f"boards cannot connect to {settings.mqtt_host}"
+        raise BadSettings(cause, "name the address of this machine that they reach with --mqtt-host")
+    http = _bindable(settings.host, settings.http_port, "EDGEWISE_HOST", "--port")
+    mqtt = _bindable(settings.mqtt_host, settings.mqtt_port, "--mqtt-host", "--mqtt-port")
     return msgspec.structs.replace(settings, http_port=http, mqtt_port=mqtt)
 
 
@@ -225,18 +232,25 @@ def _connects(host: str, port: int) -> bool:
         return False
 
 
-def _free_port(host: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _can_bind(host: str, port: int) -> bool:
+def _bindable(host: str, port: int, host_setting: str, port_option: str) -> int:
+    """`port`, or a free one for 0. Raises BadSettings when nothing can listen there."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError:
-            return False
-        return True
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                cause, next_step = f"port {port} is taken", f"give another {port_option}, or 0 for any free one"
+            elif error.errno == errno.EACCES:
+                cause, next_step = (
+                    f"port {port} is for root only",
+                    f"give another {port_option}, such as one above 1023",
+                )
+            else:
+                cause, next_step = (
+                    f"this machine cannot listen on {host!r}: {error.strerror}",
+                    f"correct {host_setting}",
+                )
+            raise BadSettings(cause, next_step) from None
+        bound: int = probe.getsockname()[1]
+        return bound

@@ -29,6 +29,11 @@ class Settings(msgspec.Struct, frozen=True):
     database_url: str
     """SQLAlchemy URL without a driver name, such as `sqlite:////data/edgewise.db` or `postgresql://host/edgewise`."""
     host: str = "127.0.0.1"
+    """Where the pages listen."""
+
+    mqtt_host: str = "127.0.0.1"
+    """Where the broker listens, and what boards are told to connect to."""
+
     http_port: int = DEFAULT_HTTP_PORT
     mqtt_port: int = DEFAULT_MQTT_PORT
     log_level: str = "INFO"
@@ -68,6 +73,7 @@ class Settings(msgspec.Struct, frozen=True):
             "EDGEWISE_DATA_DIR": str(self.data_dir),
             "EDGEWISE_DATABASE_URL": self.database_url,
             "EDGEWISE_HOST": self.host,
+            "EDGEWISE_MQTT_HOST": self.mqtt_host,
             "EDGEWISE_HTTP_PORT": str(self.http_port),
             "EDGEWISE_MQTT_PORT": str(self.mqtt_port),
             "EDGEWISE_LOG_LEVEL": self.log_level,
@@ -86,10 +92,12 @@ def load_settings(environ: Mapping[str, str] | None = None, *, data_dir: str | P
     tier = env.get("EDGEWISE_TIER", "cloud")
     if tier not in TIERS:
         raise BadSettings(f"EDGEWISE_TIER is {tier!r}", f"use {' or '.join(TIERS)}")
+    host = env.get("EDGEWISE_HOST") or "127.0.0.1"
     return Settings(
         data_dir=folder,
         database_url=env.get("EDGEWISE_DATABASE_URL") or f"sqlite:///{folder / 'edgewise.db'}",
-        host=env.get("EDGEWISE_HOST", "127.0.0.1"),
+        host=host,
+        mqtt_host=env.get("EDGEWISE_MQTT_HOST") or host,
         http_port=_port(env, "EDGEWISE_HTTP_PORT", DEFAULT_HTTP_PORT),
         mqtt_port=_port(env, "EDGEWISE_MQTT_PORT", DEFAULT_MQTT_PORT),
         log_level=level,

@@ -4,9 +4,11 @@ A line of COMMANDS names the modules a command comes from. A group may come from
 model_export's and `edgewise model publish` the cloud's, because neither of the two may import the other.
 """
 
+import errno
 import importlib
 from collections.abc import Iterator
 from importlib.metadata import version
+from typing import Any
 
 import click
 
@@ -63,6 +65,15 @@ class _Edgewise(click.Group):
             return None
         parts, summary = COMMANDS[cmd_name]
         return _load(parts[0]) if len(parts) == 1 else _Composed(cmd_name, parts, summary)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except OSError as error:  # a folder that is not there or not ours, a full disk: no fault of the program
+            if error.errno == errno.EPIPE or not (error.filename or error.errno == errno.ENOSPC):
+                raise
+            named = f"{error.filename}: " if error.filename else ""
+            raise click.ClickException(f"{named}{error.strerror}") from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         # From the table, so that the list appears at once and without importing a web server.

@@ -108,7 +108,9 @@ class Provisioner:
     def _provisioned(self, device: str, kind: str, generation: int, first_epoch: int) -> Provisioned:
         settings = self._settings
         password = broker.device_password(settings, device, generation)
-        return Provisioned(device, kind, BrokerLogin(settings.host, settings.mqtt_port, device, password), first_epoch)
+        return Provisioned(
+            device, kind, BrokerLogin(settings.mqtt_host, settings.mqtt_port, device, password), first_epoch
+        )
 
 
 async def credentials(engine: AsyncEngine) -> list[Credential]:

@@ -80,7 +80,7 @@ class Ingest:
             await link.subscribe(TOPICS)
             self._connected = True
             await self._beat()
-            log.info("connected host=%s port=%d", self._settings.host, self._settings.mqtt_port)
+            log.info("connected host=%s port=%d", self._settings.mqtt_host, self._settings.mqtt_port)
             await session.work(link, self._stopping)
 
     async def _beat_until_stopped(self) -> None:

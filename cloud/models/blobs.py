@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import obstore
-from obstore.exceptions import AlreadyExistsError
+from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, from_url
 
-from cloud.errors import BlobCorrupt, BlobMissing
+from cloud.errors import BadSettings, BlobCorrupt, BlobMissing
 
 # Artifacts are at most a few hundred kB; this many stay in memory, so a fleet that downloads one model reads the
 # disk once.
@@ -32,11 +32,18 @@ class Blobs:
     """Bytes by their SHA-256. What was put is never changed; what is read back is checked against its name."""
 
     def __init__(self, url: str) -> None:
-        """`url`: `file:///folder`, `memory:///` or `s3://bucket/prefix` (credentials from the AWS_* variables)."""
-        if url.startswith("file://"):
-            self._store = LocalStore(Path(url.removeprefix("file://")), mkdir=True)
-        else:
-            self._store = from_url(url)
+        """`url`: `file:///folder`, `memory:///` or `s3://bucket/prefix` (credentials from the AWS_* variables).
+
+        Raises BadSettings for a URL that names no store, or a folder that cannot be made.
+        """
+        try:
+            if url.startswith("file://"):
+                self._store = LocalStore(Path(url.removeprefix("file://")), mkdir=True)
+            else:
+                self._store = from_url(url)
+        except (ValueError, OSError, BaseError) as error:
+            cause = f"artifacts cannot be stored in {url!r}: {str(error).splitlines()[0]}"
+            raise BadSettings(cause, "set EDGEWISE_BLOBS_URL to file:///folder or s3://bucket/prefix") from None
         self._cache: dict[str, bytes] = {}
         self._cached_bytes = 0
 

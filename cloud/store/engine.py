@@ -21,7 +21,7 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -37,7 +37,10 @@ _ASYNC_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncp
 
 def make_engine(settings: Settings) -> AsyncEngine:
     """The process's engine; it connects at first use. Raises BadSettings for a database that is not supported."""
-    url = make_url(settings.database_url)
+    try:
+        url = make_url(settings.database_url)
+    except ArgumentError:
+        raise BadSettings("EDGEWISE_DATABASE_URL is no URL", "use a sqlite:/// or postgresql:// URL") from None
     backend = url.get_backend_name()
     driver = _ASYNC_DRIVERS.get(backend)
     if driver is None:

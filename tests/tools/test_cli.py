@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import click
 import pytest
@@ -58,3 +59,11 @@ def test_module_that_cannot_be_imported_breaks_its_own_command_only(monkeypatch:
 
 def test_unknown_command_is_a_usage_error():
     assert CliRunner().invoke(cli.main, ["fly"]).exit_code == 2
+
+
+def test_a_folder_that_cannot_be_written_is_named_without_a_traceback(tmp_path: Path):
+    (tmp_path / "file").touch()
+    below = tmp_path / "file" / "keys"
+    refused = CliRunner().invoke(cli.main, ["keys", "new", "site", "--keys", str(below)])
+    assert refused.exit_code == 1
+    assert refused.output == f"Error: {below}: Not a directory\n"
