@@ -13,7 +13,7 @@ DOWNLINK = memoryview(bytearray(MAX_DOWN_BYTES))
 
 # Pins by chip and role. wake: the line that ends a sleep, RTC pins only; touch: a touch pad; scl, sda: I2C; adc: a pin
 # of ADC1; onewire: DS18B20; battery: an ADC pin behind a divider of "battery_divider" (2) to 1. None: there is no such
-# thing. They are pins that common development boards have free; docs/boards.md has the wiring.
+# thing. They are pins that common development boards have free; docs/sensors.md: the wiring.
 PINS = {
     "ESP32": {"wake": 33, "touch": 32, "scl": 22, "sda": 21, "adc": 34, "onewire": 4, "battery": None},
     "ESP32S2": {"wake": 4, "touch": 5, "scl": 9, "sda": 8, "adc": 6, "onewire": 7, "battery": None},

@@ -9,12 +9,14 @@ import os
 import re
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from contract import artifact as container
 from contract import sensing, wire
 from contract.features import Features, SchemaError
+from model_export.keys import PublisherKey
 from tools.chips import CHIPS, Chip, check_image
 from tools.firmware import add_native, build, program
 
@@ -215,24 +217,71 @@ def _install(port: str, artifact: Path) -> None:
         raise BoardError("refused", cause, "it runs the model it had; `edgewise model show` says what this one is for")
 
 
+def join_config(login: dict[str, Any], own: Path, trusted: Sequence[PublisherKey]) -> dict[str, Any]:
+    """A board's config.json: what the server gave it, what is in the file `own`, and the publishers it trusts.
+
+    `own` may change how the board reaches the broker, such as {"broker": {"host": "gateway.local"}}. Raises BoardError
+    when a board could not run with the outcome, OSError.
+    """
+    try:
+        given = dict(json.loads(own.read_text(encoding="utf-8")))
+        broker = login["broker"] | given.pop("broker", {})
+    except (ValueError, TypeError):
+        step = "docs/boards.md and docs/sensors.md have examples"
+        raise BoardError("bad-config", f"{own} is no JSON object", step) from None
+    keys = {key.key_id.hex(): key.public.hex() for key in trusted}
+    config = given | login | {"broker": broker} | ({"trusted_keys": keys} if keys else {})
+    _check_config(config, own)
+    return config
+
+
 def _device_of(config: Path) -> str:
     """The device a config.json is for. Raises BoardError when a board could not run with it."""
     try:
         document = json.loads(config.read_text(encoding="utf-8"))
+    except ValueError:
+        document = None
+    return _check_config(document, config)
+
+
+def _check_config(document: Any, config: Path) -> str:
+    """The device of the document, which is, or comes from, the file `config`. Raises BoardError."""
+    try:
         device, schema = str(document["device"]), Features(document["schema"])
         sensor = dict(document["sensor"])
     except SchemaError as error:
         raise BoardError("bad-config", f"{config}: {error}", "see firmware/contract/features.py") from None
     except (ValueError, KeyError, TypeError):
-        step = "make it with `edgewise device add`, which prints it, and add `schema` and `sensor`"
-        raise BoardError("bad-config", f"{config} is no board configuration with a `device`", step) from None
+        step = "docs/boards.md says how to make one with `edgewise board config`"
+        cause = f"{config} is no board configuration with `device`, `schema` and `sensor`"
+        raise BoardError("bad-config", cause, step) from None
     wrong = sensing.problems(sensor, schema)
     if document.get("wake_line") not in (None, "high", "low"):
         wrong.append(("wake_line", f"must be high or low, is {document['wake_line']!r}"))
+    wrong += _unreachable(document)
     if wrong:
         cause = "; ".join(f"{key} {words}" for key, words in wrong)
-        raise BoardError("bad-config", f"{config}: {cause}", "docs/sensors.md has an example for each driver")
+        step = "docs/boards.md has an example, docs/sensors.md one for each driver"
+        raise BoardError("bad-config", f"{config}: {cause}", step)
     return device
+
+
+def _unreachable(document: dict[str, Any]) -> list[tuple[str, str]]:
+    """Why a board could not reach its broker: (key, cause) each."""
+    wrong: list[tuple[str, str]] = []
+    broker, wifi = document.get("broker"), document.get("wifi")
+    if (
+        not isinstance(broker, dict)
+        or not isinstance(broker.get("host"), str)
+        or not isinstance(broker.get("port"), int)
+    ):
+        wrong.append(("broker", "must be what `edgewise device add` prints"))
+    elif broker["host"] in ("localhost", "0.0.0.0") or broker["host"].startswith("127."):
+        cause = "is this machine, for the board itself: run `edgewise up --mqtt-host` with your address in its network"
+        wrong.append(("broker.host", f"{broker['host']} {cause}"))
+    if not isinstance(wifi, dict) or not all(isinstance(wifi.get(key), str) for key in ("ssid", "password")):
+        wrong.append(("wifi", 'must be {"ssid": "NAME", "password": "..."}'))
+    return wrong
 
 
 def _esptool(port: str, *arguments: str, deadline_s: float, shown: bool = False) -> str:

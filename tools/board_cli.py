@@ -1,15 +1,18 @@
 """`edgewise board`: list, flash and deploy, the commands around tools/board.py."""
 
 import json
+import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
+from model_export import keys
 from tools import board as boards
 from tools.chips import WrongImage
 from tools.firmware import CompileFailed
+from tools.provision import ProvisioningError, read_login
 
 _port = click.option("--port", help="Serial port or pyserial URL; not needed when one board is plugged in.")
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print the result for a program.")
@@ -20,7 +23,14 @@ _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 def _plain_errors() -> Generator[None]:
     try:
         yield
-    except (boards.BoardError, WrongImage, CompileFailed, OSError) as error:
+    except (
+        boards.BoardError,
+        WrongImage,
+        CompileFailed,
+        ProvisioningError,
+        keys.PublisherKeyError,
+        OSError,
+    ) as error:
         raise click.ClickException(str(error)) from None
 
 
@@ -67,9 +77,31 @@ def flash(port: str | None, image: Path, erase: bool, as_json: bool) -> None:
         click.echo(f"{image.name} is on the {chip.name} at {port}. Next: edgewise board deploy --config config.json")
 
 
+@board.command("config")
+@click.option("--login", type=_file, required=True, help="What `edgewise device add` printed for this board.")
+@click.option("--with", "own", type=_file, required=True, help="JSON with its wifi, schema and sensor: docs/boards.md.")
+@click.option("--trust", multiple=True, help="Name of a publisher key (`edgewise keys new`) whose models it takes.")
+@click.option("--keys", "key_folder", type=click.Path(path_type=Path), help="Folder with publisher keys.")
+@click.option("--out", type=click.Path(path_type=Path), default="config.json", show_default=True)
+def config_(login: Path, own: Path, trust: tuple[str, ...], key_folder: Path | None, out: Path) -> None:
+    """Join a board's login with what is wired to it into a config.json, and check that a board can run with it."""
+    with _plain_errors():
+        publishers = [keys.load(key_folder or keys.default_directory(), name) for name in trust]
+        config = boards.join_config(read_login(login.read_bytes()), own, publishers)
+        try:
+            descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            raise click.ClickException(f"{out} exists: name another file with --out, or move it away") from None
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(config, file, indent=1)
+    takes = ", ".join(trust) or "nobody: name a key with --trust before it shall take one over the air"
+    click.echo(f"{out}: {config['device']} for {config['broker']['host']}:{config['broker']['port']}, keep it secret")
+    click.echo(f"  takes models signed by {takes}")
+
+
 @board.command()
 @_port
-@click.option("--config", type=_file, required=True, help="The config.json that `edgewise device add` made.")
+@click.option("--config", type=_file, required=True, help="The config.json that `edgewise board config` made.")
 @click.option("--artifact", "artifacts", type=_file, multiple=True, help="A model; give several, the fitting one goes.")
 @_as_json
 def deploy(port: str | None, config: Path, artifacts: tuple[Path, ...], as_json: bool) -> None:

@@ -59,6 +59,20 @@ class BoardPlan:
         return config
 
 
+def read_login(text: str | bytes) -> dict[str, Any]:
+    """What `edgewise device add` printed for one board: device, kind, broker, first_epoch. Raises ProvisioningError."""
+    try:
+        given: Any = json.loads(text)
+        boards: list[Any] = given if isinstance(given, list) else [given]
+        (given,) = boards
+        broker = given["broker"]
+        login = {key: broker[key] for key in ("host", "port", "user", "password")}
+        texts = {"device": str(given["device"]), "kind": str(given["kind"])}
+        return texts | {"broker": login, "first_epoch": int(given["first_epoch"])}
+    except (ValueError, LookupError, TypeError):
+        raise ProvisioningError("--login must be what `edgewise device add` prints for one board") from None
+
+
 def write_recording(path: Path, channels: str, interval_ms: int, rows: Iterable[Sequence[int]]) -> int:
     """Write rows of counts, one per sample, as a recording; returns how many. Raises ProvisioningError.
 

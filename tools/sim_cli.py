@@ -13,7 +13,7 @@ from rich.table import Table
 from contract import wire
 from model_export import data, keys, windows
 from model_export.errors import ModelError
-from tools.provision import BoardPlan, Broker, ProvisioningError, make_board
+from tools.provision import BoardPlan, Broker, ProvisioningError, make_board, read_login
 from tools.simulate import BoardFailed, SimulatedBoard, supervised
 
 _DAY_MS = 86_400_000
@@ -51,7 +51,7 @@ def new(
 ) -> None:
     """Make FOLDER a board that was never switched on. It wakes once per window of samples."""
     try:
-        given = _read_login(login)
+        given = read_login(login.read())
         recorded = data.load(series, tuple(columns.split(",")) if columns else (), label)
         preset = data.PRESETS.get(series)
         text = schema or (preset.schema if preset and not columns else windows.schema_for(recorded, 16))
@@ -119,17 +119,3 @@ def _figures(board: SimulatedBoard) -> dict[str, Any]:
         "cpu_ms_per_wake": 1000 * totals.cpu_s / max(1, totals.wakes),
         "woken_by": {wire.WAKE_NAMES[cause]: count for cause, count in sorted(totals.by_cause.items())},
     }
-
-
-def _read_login(file: Any) -> dict[str, Any]:
-    """What `edgewise device add` printed for one board. Raises ProvisioningError."""
-    try:
-        given: Any = json.load(file)
-        boards: list[Any] = given if isinstance(given, list) else [given]
-        (given,) = boards
-        broker = given["broker"]
-        login = {key: broker[key] for key in ("host", "port", "user", "password")}
-        texts = {"device": str(given["device"]), "kind": str(given["kind"])}
-        return texts | {"broker": login, "first_epoch": int(given["first_epoch"])}
-    except (ValueError, LookupError, TypeError):
-        raise ProvisioningError("--login must be what `edgewise device add` prints for one board") from None

@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -12,11 +13,12 @@ import pytest
 from cloud.clock import now_ms
 from tests.conftest import Spawn
 from tests.support.rollout_fleet import PERIOD_MS, RolloutFleet
-from tests.tools.test_docs import IN_ORDER, WITH_A_FLEET, commands
+from tests.tools.test_docs import IN_ORDER, NOT_RUN, WITH_A_FLEET, commands, files
 from tools.commands import Command
 from tools.firmware import ROOT, program
 
 COMMAND_DEADLINE_S = 180
+FREE_PORTS = ("--port", "0", "--mqtt-port", "0")  # the last on the line count
 ENDED = ("aborted", "done")
 START_DEADLINE_S = 30
 
@@ -38,7 +40,11 @@ def test_guide_runs_on_a_fleet_from_first_to_last_command(page: str, tmp_path: P
 def run_commands(page: str, tmp_path: Path, spawn: Spawn) -> None:
     """Each command of a page in turn, in a folder of its own; every one has to end well."""
     environ = os.environ | {"XDG_DATA_HOME": str(tmp_path / "keys")}
+    for name, text in files(ROOT / page).items():
+        (tmp_path / name).write_text(text)
     for command in commands(ROOT / page):
+        if command in NOT_RUN:
+            continue
         words = shlex.split(command)
         into = None
         if ">" in words:
@@ -46,7 +52,11 @@ def run_commands(page: str, tmp_path: Path, spawn: Spawn) -> None:
             words = words[: words.index(">")]
         assert words[0] == "edgewise", command
         if words[1] == "up":
-            server = spawn(program("edgewise"), *words[1:], cwd=tmp_path, env=environ, stdout=subprocess.PIPE)
+            if "--mqtt-host" in words:
+                words[words.index("--mqtt-host") + 1] = own_address()
+            server = spawn(
+                program("edgewise"), *words[1:], *FREE_PORTS, cwd=tmp_path, env=environ, stdout=subprocess.PIPE
+            )
             assert server.stdout is not None
             assert server.stdout.readline().startswith(b"Open http://"), (tmp_path / "0.log").read_text()
             continue
@@ -57,6 +67,17 @@ def run_commands(page: str, tmp_path: Path, spawn: Spawn) -> None:
         if into is not None:
             into.write_text(done.stdout)
         print(f"$ {command}\n{done.stdout}")
+
+
+def own_address() -> str:
+    """This machine's address in the network that its default route leads to; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            pytest.skip("this machine is in no network, and a board's server needs one: connect it")
+        address: str = probe.getsockname()[0]
+        return address
 
 
 def wait_for_the_end(rollout: str, folder: Path, environ: dict[str, str]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from model_export import keys
@@ -25,7 +25,8 @@ CONFIG = {
     "device": "desk-1",
     "kind": "pump",
     "schema": SCHEMA,
-    "broker": {"host": "127.0.0.1", "port": 1883},
+    "broker": {"host": "192.0.2.1", "port": 1883},
+    "wifi": {"ssid": "desk", "password": "secret"},
     "sensor": {"driver": "replay", "file": "recording.bin"},
 }
 
@@ -215,6 +216,9 @@ def test_deploy_refuses_a_configuration_without_a_device(repl_board: ReplBoard, 
         ({"sensor": {"driver": "adc", "pin": 4}}, "sensor.pin is not a setting of adc"),
         ({"schema": "v1;w=8"}, "lacks c="),
         ({"wake_line": "up"}, "wake_line must be high or low, is 'up'"),
+        ({"wifi": {"ssid": "desk"}}, "wifi must be"),
+        ({"broker": {"host": "127.0.0.1", "port": 1883}}, "run `edgewise up --mqtt-host`"),
+        ({"broker": "192.0.2.1"}, "broker must be what `edgewise device add` prints"),
     ],
 )
 def test_deploy_refuses_a_configuration_that_no_board_could_run_with(
@@ -227,6 +231,46 @@ def test_deploy_refuses_a_configuration_that_no_board_could_run_with(
     assert refused.value.code == "bad-config"
     assert cause in refused.value.cause
     assert list(repl_board.files.iterdir()) == []
+
+
+@pytest.fixture
+def login(tmp_path: Path) -> Path:
+    """What `edgewise device add` prints."""
+    broker = {"host": "192.0.2.1", "port": 1883, "user": "desk-1", "password": "p"}
+    path = tmp_path / "login.json"
+    path.write_text(json.dumps({"device": "desk-1", "kind": "pump", "broker": broker, "first_epoch": 3}))
+    return path
+
+
+def make_config(login: Path, own: dict[str, Any], *options: str) -> Result:
+    """`edgewise board config` with `own` as the board's own settings, into config.json beside the login."""
+    (login.parent / "own.json").write_text(json.dumps(own))
+    words = ["config", "--login", str(login), "--with", str(login.parent / "own.json")]
+    out = str(login.parent / "made.json")
+    return CliRunner().invoke(board_command, [*words, "--keys", str(login.parent / "keys"), "--out", out, *options])
+
+
+def test_login_own_settings_and_trusted_keys_become_a_configuration(login: Path, publisher: PublisherKey):
+    own = {name: CONFIG[name] for name in ("wifi", "schema", "sensor")} | {"broker": {"port": 8883}}
+    done = make_config(login, own, "--trust", "main")
+    assert done.exit_code == 0, done.output
+    made = login.parent / "made.json"
+    assert made.stat().st_mode & 0o077 == 0
+    config = json.loads(made.read_text())
+    assert config["trusted_keys"] == {publisher.key_id.hex(): publisher.public.hex()}
+    assert config["broker"] == {"host": "192.0.2.1", "port": 8883, "user": "desk-1", "password": "p"}
+    assert config["first_epoch"] == 3
+    again = make_config(login, own)
+    assert (again.exit_code, "made.json exists" in again.output) == (1, True)
+
+
+def test_configuration_that_no_board_could_run_with_is_not_written(login: Path):
+    for own, cause in (({}, "`schema` and `sensor`"), ({"schema": SCHEMA, "sensor": {"driver": "x"}}, "sensor.driver")):
+        refused = make_config(login, own)
+        assert (refused.exit_code, cause in refused.output) == (1, True), refused.output
+    login.write_text("[]")
+    assert "--login must be what `edgewise device add` prints" in make_config(login, {}).output
+    assert not (login.parent / "made.json").exists()
 
 
 def test_micropython_that_cannot_load_the_firmware_is_refused():
