@@ -63,7 +63,7 @@ def test_a_csv_file_is_played_from_the_start_again_when_it_ends(tmp_path: Path):
 
 
 def test_a_series_that_does_not_fit_is_refused(tmp_path: Path):
-    (tmp_path / "two.csv").write_text("a,b\n" + "\n".join(f"{n},{n + 1}" for n in range(40)) + "\n")
+    (tmp_path / "two.csv").write_text("a,b\n" + "\n".join(f"{n % 7},{n % 5}" for n in range(40)) + "\n")
     with pytest.raises(ScenarioError, match=r"signal.series: .*1 channels, the data 2"):
         play(signal={"series": str(tmp_path / "two.csv")})
     with pytest.raises(ScenarioError, match=r"signal.series: none.csv: No such file"):
