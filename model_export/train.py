@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from model_export import detectors, threshold
 from model_export.data import Series
@@ -197,7 +198,8 @@ def _fit(
     detector: Detector, fitted: npt.NDArray[np.int32], labels: npt.NDArray[np.bool_] | None, plan: Plan
 ) -> tuple[Any, list[str]]:
     """The fitted estimator, not yet settled, and what scikit-learn warned of; raises ModelError."""
-    with warnings.catch_warnings(record=True) as caught:
+    # KMeans adds up what its threads found as they end: another number of cores, other last bits.
+    with warnings.catch_warnings(record=True) as caught, threadpool_limits(1):
         warnings.simplefilter("always")
         try:
             estimator = detector.fit(fitted.astype(np.float64), labels, plan.seed, plan.settings)

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from model_export import data, model
 from model_export.errors import ModelError
 from model_export.train import Plan, divide, train
 from model_export.windows import compute, parse_schema
 from tests.model_export.conftest import make_series
+from tests.support import shuttle
 
 SCHEMA = "v1;w=4;c=a::100,b::100;f=mean,sd"
 
@@ -20,6 +22,14 @@ def test_the_same_series_and_seed_give_the_same_folder(tmp_path: Path):
         model.save(train(make_series(), Plan("m", SCHEMA, seed=3)), tmp_path / name)
     for file in ("estimator.npz", "windows.npz", "card.json"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_the_number_of_threads_changes_no_bit(tmp_path: Path):
+    plan = Plan("m", shuttle.SCHEMA, "kmeans", train_part=0.1, held_out_part=0.1)
+    for count in (1, 4):
+        with threadpool_limits(count):
+            model.save(train(shuttle.series(), plan, shuttle.windows()), tmp_path / str(count))
+    assert (tmp_path / "1/estimator.npz").read_bytes() == (tmp_path / "4/estimator.npz").read_bytes()
 
 
 def test_a_loaded_model_scores_as_the_trained_one(tmp_path: Path, water_flow):
