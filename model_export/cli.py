@@ -112,7 +112,7 @@ def train(
         series = data.load(source, tuple(columns.split(",")) if columns else (), label)
         if schema is None:
             own = preset.schema if preset and not columns else None
-            schema = own or windows.schema_for(series, window, tuple(tokens.split(",")))
+            schema = own or windows.schema_for(series, window, tuple(tokens.split(",")), plan["train_part"])
         start = training.Warm(models.load(warm_from), replace_share) if warm_from else None
         of = training.Plan(name=name or _plain(series.name), schema=schema, **plan)
         trained = training.train(series, of, start=start)

@@ -56,7 +56,19 @@ CLASSES: dict[str, type] = {
 }
 # Needed to fit, not to score.
 _LEFT_OUT = ("_random_state", "_optimizer", "_tree", "_rng", "loss_curve_", "validation_scores_")
-_UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
+# What the bytes of anything else make of reading an .npz with JSON.
+UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    RuntimeError,  # a zip file of another kind, JSON too deep
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def save(path: Path, estimator: BaseEstimator) -> None:
@@ -74,7 +86,7 @@ def load(path: Path) -> Any:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return _decode(json.loads(arrays["estimator"].tobytes()), arrays)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ModelError("bad-model", f"{path} holds no estimator that can be read: {error}. Train it again") from None
 
 
@@ -120,6 +132,18 @@ def _put(value: npt.NDArray[Any], arrays: dict[str, npt.NDArray[Any]]) -> str:
     return key
 
 
+def _check_tree(nodes: npt.NDArray[Any], n_features: int) -> None:
+    """Raises ValueError for nodes that lead scikit-learn, which follows them in C unchecked, out of tree or window."""
+    left, right, feature = (nodes[field].astype(np.int64) for field in ("left_child", "right_child", "feature"))
+    inner = left != -1
+    parents = np.flatnonzero(inner)
+    for children in (left[inner], right[inner]):
+        if not ((children > parents) & (children < len(nodes))).all():
+            raise ValueError("a node of a tree has a child that is none")
+    if not ((feature[inner] >= 0) & (feature[inner] < n_features)).all():
+        raise ValueError("a node of a tree asks for a feature that is none")
+
+
 def _decode(value: Any, arrays: Any) -> Any:
     if not isinstance(value, dict):
         return value
@@ -140,6 +164,7 @@ def _decode(value: Any, arrays: Any) -> Any:
         nodes = np.zeros(value["node_count"], dtype=NODE_DTYPE)
         for field, key in value["nodes"].items():
             nodes[field] = arrays[key]
+        _check_tree(nodes, tree.n_features)
         state = {key: value[key] for key in ("max_depth", "node_count")}
         tree.__setstate__(state | {"nodes": nodes, "values": arrays[value["values"]]})
         return tree

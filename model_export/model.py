@@ -19,6 +19,7 @@ from model_export.windows import parse_schema
 _ESTIMATOR = "estimator.npz"
 _WINDOWS = "windows.npz"
 _CARD = "card.json"
+_UNREADABLE = (*estimator_file.UNREADABLE, ModelError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +96,25 @@ def load(folder: Path) -> Model:
         card = json.loads((folder / _CARD).read_bytes())
         with np.load(folder / _WINDOWS, allow_pickle=False) as arrays:
             model = Model(estimator, arrays["train"], arrays["held_out"], card)
-        width = model.features.n_features
-        if model.train.shape[1] != width or model.held_out.shape[1] != width:
-            raise ValueError("windows and schema differ in width")
-        if not np.isfinite([model.threshold, model.margin]).all():
-            raise ValueError("threshold or margin is not finite")
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        _check(model)
+    except _UNREADABLE as error:
         raise ModelError("bad-model", f"{folder} is no complete model folder: {error}. Train it again") from None
     return model
+
+
+def _check(model: Model) -> None:
+    """Raises ValueError where the files of a folder do not belong together."""
+    width = model.features.n_features
+    for windows in (model.train, model.held_out):
+        if windows.dtype != np.int32 or windows.ndim != 2 or windows.shape[1] != width:
+            raise ValueError("windows and schema differ in width")
+    if not len(model.train):
+        raise ValueError("no window it was trained on")
+    if not np.isfinite([model.threshold, model.margin]).all():
+        raise ValueError("threshold or margin is not finite")
+    try:
+        scores = model.scores(model.train[:1])
+    except Exception as error:  # noqa: BLE001 - of attributes that are missing or another's scikit-learn makes anything
+        raise ValueError(f"its estimator scores nothing: {error!r}") from None
+    if not np.isfinite(scores).all():
+        raise ValueError("its estimator's scores are no numbers")

@@ -117,7 +117,8 @@ def search(
     for candidate in tried:
         try:
             if candidate.tokens not in made:
-                made[candidate.tokens] = _material(series, schema_for(series, window, candidate.tokens), plan)
+                schema = schema_for(series, window, candidate.tokens, plan["train_part"])
+                made[candidate.tokens] = _material(series, schema, plan)
             one = _try(series, candidate, made[candidate.tokens], plan)
             if budget_bytes is not None and one.bytes > budget_bytes:
                 refused.append((candidate, f"{one.bytes} bytes are over the budget of {budget_bytes}"))

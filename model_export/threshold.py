@@ -64,7 +64,14 @@ def extreme_value(scores: npt.NDArray[np.float64], target: float) -> Threshold:
     if peaks[-1] <= 0:
         return _described(scores, _between(ordered, count))
     shape, _, scale = genpareto.fit(peaks, floc=0.0)
-    value = np.float32(start + float(genpareto.isf(target * count / tail, shape, scale=scale)))
+    with np.errstate(over="ignore"):
+        value = np.float32(start + float(genpareto.isf(target * count / tail, shape, scale=scale)))
+    if not np.isfinite(value):
+        raise ModelError(
+            "bad-data",
+            f"the tail of the scores is so heavy (shape {shape:.2g}) that no threshold keeps a rate of {target:g}: ask "
+            "for more false alarms, or choose another detector or features",
+        )
     return _described(scores, float(value))
 
 

@@ -268,5 +268,6 @@ def _check_enough(fitted: npt.NDArray[np.int32], held_out: npt.NDArray[np.int32]
     if constant:
         raise ModelError(
             "bad-data",
-            f"constant in the training part: {', '.join(constant)}. Leave them out of the schema or train on more rows",
+            f"constant in the training part: {', '.join(constant)}. Leave them out of the schema, train on more rows, "
+            "or give their channels a finer scale (--schema): features are whole counts",
         )

@@ -36,12 +36,16 @@ def parse_schema(text: str) -> Features:
         raise ModelError("bad-schema", f"{error} in {text!r}") from None
 
 
-def schema_for(series: Series, window: int, tokens: tuple[str, ...] = DEFAULT_TOKENS) -> str:
-    """A schema for any series: the finest decimal scale that the data has and that leaves half of int16 free."""
+def schema_for(series: Series, window: int, tokens: tuple[str, ...] = DEFAULT_TOKENS, train_part: float = 1.0) -> str:
+    """A schema for any series: the finest decimal scale that the data has and that leaves half of int16 free.
+
+    train_part: share of the rows, from the first on, that the scales are taken from; what comes later is not known yet.
+    """
+    seen = series.values[: max(1, round(len(series.values) * train_part))]
     channels = []
     for i, name in enumerate(series.channels):
         plain = "".join(c if c.isascii() and c.isalnum() else "_" for c in name).strip("_")[:24] or f"c{i}"
-        channels.append(f"{plain}::{_scale(series.values[:, i])}")
+        channels.append(f"{plain}::{_scale(seen[:, i])}")
     return f"v1;w={window};c={','.join(channels)};f={','.join(tokens)}"
 
 

@@ -60,6 +60,8 @@ class Autoencoder:
             raise ModelError("budget", f"a layer is wider than {MAX_WIDTH}: use smaller hidden_layer_sizes")
         if estimator.n_outputs_ != estimator.n_features_in_:
             raise ModelError("unsupported", "an autoencoder has as many outputs as inputs: fit it to its own input")
+        if estimator.out_activation_ != "identity":
+            raise ModelError("unsupported", f"loss={estimator.loss!r} cannot be exported: use 'squared_error'")
         # A layer's weights and intercepts are one table.
         layers = [
             settled(np.vstack(layer), dtype) for layer in zip(estimator.coefs_, estimator.intercepts_, strict=True)

@@ -61,6 +61,8 @@ class Neighbours:
     ) -> Any:
         scalers, others = scaler_of(settings)
         points = others.pop("points", 100)
+        if not isinstance(points, int) or points < 1:
+            raise ModelError("unsupported", f"points={points!r} of nearest-neighbour: give a whole number from 1 on")
         core = NearestNeighbors(**({"n_neighbors": 1, "algorithm": "brute"} | others))
         pipeline = fit_scaled(scalers, core, vectors)
         values = scalers[0].transform(vectors) if scalers else vectors
@@ -70,6 +72,8 @@ class Neighbours:
     def settle(self, estimator: NearestNeighbors, dtype: str = FLOAT32, scalers: Sequence[Any] = ()) -> None:
         if estimator.n_neighbors != 1:
             raise ModelError("unsupported", "nearest-neighbour is exported for n_neighbors=1 only")
+        if estimator.metric not in ("minkowski", "euclidean") or estimator.p != 2:
+            raise ModelError("unsupported", "nearest-neighbour is exported for metric='euclidean' only")
         estimator.fit(settled(estimator._fit_X, dtype))
 
     def scores(self, estimator: NearestNeighbors, values: Vectors) -> Vectors:

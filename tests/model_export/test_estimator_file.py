@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import zipfile
 from pathlib import Path
 
@@ -83,3 +84,19 @@ def test_cut_and_foreign_files_are_refused(tmp_path: Path):
         path.write_bytes(content)
         with pytest.raises(ModelError):
             estimator_file.load(path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("left_child", 0), ("right_child", 99), ("left_child", -7), ("feature", 4), ("feature", 2**40)]
+)
+def test_a_tree_that_would_lead_out_of_its_memory_is_refused(tmp_path: Path, field, value):
+    path = tmp_path / "estimator.npz"
+    estimator_file.save(path, DecisionTreeClassifier(random_state=0).fit(X, Y))
+    with np.load(path) as saved:
+        arrays = dict(saved)
+    (key,) = re.findall(rf'"{field}": "(\w+)"', arrays["estimator"].tobytes().decode())
+    arrays[key] = arrays[key].astype(np.int64)
+    arrays[key][0] = value
+    np.savez(path, **arrays)
+    with pytest.raises(ModelError, match="a node of a tree"):
+        estimator_file.load(path)

@@ -59,6 +59,12 @@ def test_extreme_values_need_a_tail_and_say_so():
         extreme_value(np.arange(1000.0), 0.05)
 
 
+def test_a_tail_too_heavy_for_the_rate_is_said_to_be():
+    scores = np.random.default_rng(0).standard_cauchy(5000)
+    with pytest.raises(ModelError, match="so heavy"):
+        extreme_value(scores, 1e-300)
+
+
 def test_equal_scores_in_the_tail_are_not_exceeded():
     assert extreme_value(np.concatenate((np.arange(50.0), np.full(150, 60.0))), 0.001).value >= 60
 

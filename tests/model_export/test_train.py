@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.cluster import KMeans
+from sklearn.covariance import EllipticEnvelope
 from threadpoolctl import threadpool_limits
 
-from model_export import data, model
+from model_export import data, estimator_file, model
 from model_export.errors import ModelError
 from model_export.train import Plan, divide, train
 from model_export.windows import compute, parse_schema
@@ -80,7 +82,16 @@ def test_water_flow_s_four_faults_are_found(water_flow):
         ({"detector": "oracle"}, "choose one of elliptic-envelope"),
         ({"settings": {"support_fraction": 7}}, "float in the range"),
         ({"settings": {"no_such_thing": 1}}, "no_such_thing"),
-        ({"schema": "v1;w=1;c=a::100,b::100;f=mean,sd"}, "constant in the training part: a.sd, b.sd"),
+        ({"detector": "nearest-neighbour", "settings": {"metric": "manhattan"}}, "metric='euclidean' only"),
+        ({"detector": "nearest-neighbour", "settings": {"points": 0}}, "a whole number from 1 on"),
+        (
+            {"detector": "autoencoder", "settings": {"loss": "poisson", "scaler": "none", "max_iter": 2}},
+            "loss='poisson' cannot be exported",
+        ),
+        (
+            {"schema": "v1;w=1;c=a::100,b::100;f=mean,sd"},
+            "constant in the training part: a.sd, b.sd",
+        ),
     ],
 )
 def test_what_stops_training_is_named(change, message):
@@ -95,3 +106,20 @@ def test_an_incomplete_folder_is_refused(tmp_path: Path, water_flow):
         model.load(tmp_path)
     with pytest.raises(ModelError):
         model.load(tmp_path / "nowhere")
+
+
+def test_damaged_windows_and_an_estimator_of_another_kind_are_refused(tmp_path: Path, water_flow):
+    model.save(water_flow, tmp_path)
+    whole = (tmp_path / "windows.npz").read_bytes()
+    half = len(whole) // 2
+    for damaged in (b"", whole[:100], whole[:half], whole[:half] + bytes([whole[half] ^ 0xFF]) + whole[half + 1 :]):
+        (tmp_path / "windows.npz").write_bytes(damaged)
+        with pytest.raises(ModelError, match="no complete model folder"):
+            model.load(tmp_path)
+    (tmp_path / "windows.npz").write_bytes(whole)
+    estimator_file.save(tmp_path / "estimator.npz", EllipticEnvelope())  # never fitted
+    with pytest.raises(ModelError, match="scores nothing"):
+        model.load(tmp_path)
+    estimator_file.save(tmp_path / "estimator.npz", KMeans(2, n_init=1).fit(np.eye(3)))  # of three features
+    with pytest.raises(ModelError, match="scores nothing"):
+        model.load(tmp_path)

@@ -28,6 +28,15 @@ def test_large_and_small_values_get_a_scale_that_fits(factor, scale):
     assert np.abs(to_counts(series, Features(text))).max() <= 16384
 
 
+def test_what_comes_after_the_training_part_has_no_say_in_the_scale():
+    series = make_series()
+    later = series.values.copy()
+    later[-1] = 1e9
+    changed = type(series)("x", series.sha256, series.channels, later, None)
+    assert schema_for(changed, 4, train_part=0.5) == schema_for(series, 4)
+    assert schema_for(changed, 4) != schema_for(series, 4)
+
+
 def test_channel_names_of_a_file_become_names_of_a_schema():
     series = make_series(channels=1)
     odd = type(series)("x", series.sha256, ("Water flow [l/s]",), series.values, None)
