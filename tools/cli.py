@@ -15,7 +15,7 @@ import click
 # Command: (where its parts are, as module:attribute, one line of help).
 COMMANDS = {
     "up": (("cloud.cli:up",), "Run broker, ingest and pages on this machine."),
-    "device": (("cloud.cli:device",), "Add, list and show boards."),
+    "device": (("cloud.cli:device", "cloud.devices.cli:device"), "Add, list and show boards, and what they said."),
     "model": (
         ("model_export.cli:model", "model_export.cli_search:model", "cloud.models.cli:model"),
         "Train, export, publish, list and show models.",

@@ -97,7 +97,7 @@ async def trace(connection: AsyncConnection, device: str, epoch: int, seq: int) 
     )
     event = (await connection.execute(query)).mappings().one_or_none()
     if event is None:
-        raise NotFound(f"no event {device} {epoch}/{seq}", f"`edgewise device show {device}` lists its events")
+        raise NotFound(f"no event {device} {epoch}/{seq}", f"`edgewise device events {device}` lists them")
     sha8: str = event["model_sha8"]
     found = None
     if sha8:
