@@ -57,6 +57,8 @@ class Running(NamedTuple):
     mpy_sub_version: int
     machine: str
     has_umqtt: bool
+    frozen: bool
+    """The firmware is part of its image."""
 
 
 class Deployed(NamedTuple):
@@ -131,6 +133,7 @@ def probe(port: str) -> Running:
             mpy >> 8 & 0x3,
             str(answer["machine"]),
             bool(answer["umqtt"]),
+            bool(answer["frozen"]),
         )
     except (IndexError, KeyError, ValueError, TypeError):
         raise BoardError(
@@ -146,7 +149,10 @@ def check_running(running: Running) -> str:
         needed = f"{MPY_VERSION}.{MPY_SUB_VERSION}"
         raise BoardError("wrong-abi", f"{running.machine} loads .mpy files of ABI {abi}, ours are {needed}", newer)
     if running.arch is None:
-        raise BoardError("wrong-arch", f"{running.machine} runs machine code we do not build", "take an ESP32")
+        # A C3 or C6 under an older one, which had no RISC-V emitter.
+        newer = "write MicroPython 1.25 or later with `edgewise board flash`"
+        step = newer if "ESP32" in running.machine else "take an ESP32"
+        raise BoardError("wrong-arch", f"the MicroPython of {running.machine} loads no machine code we build", step)
     if not running.has_umqtt:
         step = "take an image of the ESP32 port, or run `mpremote mip install umqtt.simple`"
         raise BoardError("no-umqtt", f"the MicroPython of {running.machine} lacks umqtt.simple", step)
@@ -176,19 +182,24 @@ def choose_artifact(candidates: list[Path], arch: str) -> Path:
 def deploy(port: str, config: Path, artifacts: list[Path]) -> Deployed:
     """Copy the firmware, `config` and the fitting artifact onto the board and restart it.
 
-    The board installs the artifact itself, with the checks of an update over the air. Raises BoardError (code
-    "refused" when the board does not take the artifact), CompileFailed, OSError.
+    What `config` names by file, the CA and a recording, goes along from beside it. Where the firmware is frozen into
+    the image, its files are taken off instead: they would win over it. The board installs the artifact itself, with the
+    checks of an update over the air. Raises BoardError (code "refused" when the board does not take the artifact),
+    CompileFailed, OSError.
     """
     device = _device_of(config)
+    named = _named_by(config)
     running = probe(port)
     arch = check_running(running)
     artifact = choose_artifact(artifacts, arch) if artifacts else None
     with tempfile.TemporaryDirectory(prefix=f"edgewise-{device}-") as work:
         folder = Path(work) / "board"
-        built = build(folder, arch)
-        native = add_native(folder, arch)
-        targets = {file.target for file in (*built, native) if file}
+        folder.mkdir()
+        built = () if running.frozen else (*build(folder, arch), add_native(folder, arch))
+        targets = {file.target for file in built if file}
         (folder / "config.json").write_bytes(config.read_bytes())
+        for path in named:
+            (folder / path.name).write_bytes(path.read_bytes())
         if artifact:
             (folder / MODEL_FILE).write_bytes(artifact.read_bytes())
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -264,6 +275,25 @@ def _check_config(document: Any, config: Path) -> str:
         step = "docs/boards.md has an example, docs/sensors.md one for each driver"
         raise BoardError("bad-config", f"{config}: {cause}", step)
     return device
+
+
+def _named_by(config: Path) -> list[Path]:
+    """The files beside a config.json that a board with it reads. Raises BoardError for one that cannot be used."""
+    document = json.loads(config.read_text(encoding="utf-8"))
+    found: list[Path] = []
+    for key, name in (("broker.ca", document["broker"].get("ca")), ("sensor.file", document["sensor"].get("file"))):
+        if name is None:
+            continue
+        path = config.parent / Path(str(name)).name
+        if path.name != name or not path.is_file():
+            cause, step = f"{key} names {name!r}", f"put a file of that name beside {config.name}"
+        elif key == "broker.ca" and path.read_bytes().startswith(b"-----"):
+            cause, step = f"{key} is not in DER", f"openssl x509 -in {name} -outform der -out ca.der"
+        else:
+            found.append(path)
+            continue
+        raise BoardError("bad-config", f"{config}: {cause}", step)
+    return found
 
 
 def _unreachable(document: dict[str, Any]) -> list[tuple[str, str]]:

@@ -116,7 +116,8 @@ def deploy(port: str | None, config: Path, artifacts: tuple[Path, ...], as_json:
     if as_json:
         click.echo(json.dumps({"port": port} | done._asdict()))
         return
-    click.echo(f"{done.files} files, {done.bytes} bytes for {done.arch} are on {done.machine} at {port}.")
+    what = f"{done.files} files" if done.files else f"{config.name}, beside the firmware in its image"
+    click.echo(f"{what}, {done.bytes} bytes for {done.arch} are on {done.machine} at {port}.")
     if done.removed:
         click.echo(f"{done.removed} files of an earlier release were removed.")
     if done.artifact:

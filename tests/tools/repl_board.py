@@ -1,7 +1,9 @@
 """A board for mpremote: a real MicroPython at the far end of a serial line, whose files are a folder.
 
-The unix port has the raw REPL but two things a board does are its supervisor's job here: a soft reset (Ctrl-D at an
-empty raw prompt) starts a new interpreter, and so do machine.reset() and machine.deepsleep(), which end the old one.
+The unix port has the raw REPL but three things a board does are its supervisor's job here: a soft reset (Ctrl-D at an
+empty raw prompt) starts a new interpreter, so do machine.reset() and machine.deepsleep(), which end the old one, and
+the watchdog of a firmware that was interrupted bites. As on an ESP32 it outlives a soft reset and cannot be stopped,
+but another WDT gives it another time (ports/esp32/main.c and machine_wdt.c).
 """
 
 import os
@@ -13,9 +15,16 @@ import time
 import tty
 from pathlib import Path
 
+LONGEST_COPY_MS = 600_000
 RAW_BANNER = b"raw REPL; CTRL-B to exit\r\n>"
 MACHINE = """
 import sys
+
+
+class WDT:
+    def __init__(self, timeout):
+        with open(%r, "w") as file:
+            file.write(str(timeout))
 
 
 def reset():
@@ -28,17 +37,22 @@ def deepsleep(_time_ms):
 
 
 class ReplBoard:
-    """`port` is what mpremote connects to; `files` is the board's flash. Use as a context manager."""
+    """`port` is what mpremote connects to; `files` is the board's flash. Use as a context manager.
 
-    def __init__(self, micropython: str, folder: Path, module_path: str) -> None:
+    watched: the firmware that mpremote interrupts has a watchdog, whose time is over in the midst of copying.
+    """
+
+    def __init__(self, micropython: str, folder: Path, module_path: str, watched: bool = False) -> None:
         self.files = folder / "flash"
         self.files.mkdir()
         modules = folder / "frozen"
         modules.mkdir()
-        (modules / "machine.py").write_text(MACHINE)
+        self._watchdog = folder / "watchdog"
+        (modules / "machine.py").write_text(MACHINE % str(self._watchdog))
+        self._watched = watched
         self.starts = 0
         self._command = micropython
-        self._environment = {"PATH": os.environ["PATH"], "MICROPYPATH": f"{modules}:{module_path}"}
+        self._environment = {"PATH": os.environ["PATH"], "MICROPYPATH": f"{modules}:{module_path}:.frozen"}
         self._stop_read, self._stop_write = os.pipe()
         self._line, self._line_end = pty.openpty()
         tty.setraw(self._line_end)
@@ -84,7 +98,8 @@ class ReplBoard:
             ready, _, _ = select.select([self._stop_read, self._line, self._console], [], [])
             if self._stop_read in ready:
                 return
-            if self._console in ready and not self._forward_console():
+            if self._bitten() or (self._console in ready and not self._forward_console()):
+                self._watched = False
                 self._end_interpreter()
                 self._start_interpreter()
                 continue
@@ -95,6 +110,10 @@ class ReplBoard:
                 else:
                     os.write(self._console, data)
                 last = data[-1:]
+
+    def _bitten(self) -> bool:
+        given = int(self._watchdog.read_text() or 0) if self._watchdog.exists() else 0
+        return self._watched and given < LONGEST_COPY_MS and (self.files / "contract").exists()
 
     def _forward_console(self) -> bool:
         try:

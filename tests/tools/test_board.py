@@ -2,6 +2,7 @@
 
 import json
 import socket
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tools import board
 from tools.board_cli import board as board_command
 from tools.chips import CHIPS, WrongImage
 from tools.firmware import add_native, compile_file, firmware_files
+from tools.scenario.program import beside
 
 SCHEMA = "v1;w=8;c=flow:l/s:100;f=mean,min,max"
 CONFIG = {
@@ -46,6 +48,7 @@ def publisher(tmp_path: Path) -> PublisherKey:
 @pytest.fixture
 def config(tmp_path: Path, publisher: PublisherKey) -> Path:
     path = tmp_path / "config.json"
+    (tmp_path / "recording.bin").write_bytes(b"EWS1")
     trusted = {publisher.key_id.hex(): publisher.public.hex()}
     path.write_text(json.dumps(CONFIG | {"trusted_keys": trusted}))
     return path
@@ -114,7 +117,7 @@ def test_deploy_puts_exactly_the_compiled_firmware_and_the_configuration_on_the_
 ):
     done = board.deploy(repl_board.port, config, [])
 
-    expected = {"config.json": config.read_bytes()}
+    expected = {"config.json": config.read_bytes(), "recording.bin": b"EWS1"}
     for file in firmware_files("x64"):
         expected[file.target] = compile_file(file, tmp_path / "expected", "x64").read_bytes()
     native = add_native(tmp_path / "expected", "x64")
@@ -126,7 +129,14 @@ def test_deploy_puts_exactly_the_compiled_firmware_and_the_configuration_on_the_
         if path.is_file()
     }
     assert on_board == expected
-    assert (done.arch, done.files, done.removed) == ("x64", len(expected) - 1, 0)
+    assert (done.arch, done.files, done.removed) == ("x64", len(expected) - 2, 0)
+
+
+def test_deploy_takes_along_the_authority_that_the_configuration_names(repl_board: ReplBoard, config: Path):
+    config.write_text(json.dumps(CONFIG | {"broker": {"host": "192.0.2.1", "port": 8883, "ca": "plant.der"}}))
+    (config.parent / "plant.der").write_bytes(b"\x30\x82")
+    board.deploy(repl_board.port, config, [])
+    assert (repl_board.files / "plant.der").read_bytes() == b"\x30\x82"
 
 
 def test_deploy_removes_modules_of_an_earlier_release_and_keeps_what_the_board_made(
@@ -148,6 +158,42 @@ def test_deploy_restarts_the_board_at_the_end(repl_board: ReplBoard, config: Pat
     board.deploy(repl_board.port, config, [])
     # one soft reset for the probe, one for the copy, and machine.reset()
     assert repl_board.wait_for_starts(before + 3)
+
+
+def test_deploy_is_not_cut_short_by_the_watchdog_of_the_firmware_it_interrupts(
+    tmp_path: Path, micropython: str, umqtt_path: str, config: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(board, "COPY_DEADLINE_S", 20)  # for a test that fails: mpremote waits on
+    with ReplBoard(micropython, tmp_path, umqtt_path, watched=True) as on_the_desk:
+        assert board.deploy(on_the_desk.port, config, []).files > 50
+
+
+def test_firmware_in_the_image_is_seen_behind_files_of_an_earlier_release(tmp_path: Path, fast_wakes: Path | None):
+    if fast_wakes is None:
+        pytest.skip("no MicroPython with the firmware in it could be built here")
+    (tmp_path / "contract").mkdir()
+    (tmp_path / "contract/wire.py").write_text("raise ImportError")
+    done = subprocess.run(
+        [fast_wakes, board.ON_BOARD / "probe.py"], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=True
+    )
+    assert json.loads(done.stdout)["frozen"] is True
+
+
+def test_files_leave_a_board_whose_image_has_the_firmware(
+    tmp_path: Path, micropython: str, umqtt_path: str, config: Path, write_artifact, monkeypatch: pytest.MonkeyPatch
+):
+    """They would win over it, and so would the empty folders they leave. The image: a folder behind the flash."""
+    probe = board.probe
+    monkeypatch.setattr(board, "probe", lambda port: probe(port)._replace(frozen=True))
+    with ReplBoard(micropython, tmp_path, f"{umqtt_path}:{beside().path}") as on_the_desk:
+        for name in ("contract/wire.py", "device/board/esp32.mpy", "epoch.0"):
+            (on_the_desk.files / name).parent.mkdir(parents=True, exist_ok=True)
+            (on_the_desk.files / name).write_bytes(b"an earlier release")
+        done = board.deploy(on_the_desk.port, config, [write_artifact()])
+        assert (done.files, done.removed, done.artifact) == (0, 2, "model.ewa")
+        kept = {path.name for path in on_the_desk.files.iterdir()}
+        assert {"config.json", "epoch.0", "models"} <= kept
+        assert not kept & {"contract", "device", "main.py"}
 
 
 def test_board_installs_a_model_that_came_over_the_cable_and_starts_its_trial(repl_board, config, write_artifact):
@@ -219,6 +265,10 @@ def test_deploy_refuses_a_configuration_without_a_device(repl_board: ReplBoard, 
         ({"wifi": {"ssid": "desk"}}, "wifi must be"),
         ({"broker": {"host": "127.0.0.1", "port": 1883}}, "run `edgewise up --mqtt-host`"),
         ({"broker": "192.0.2.1"}, "broker must be what `edgewise device add` prints"),
+        ({"broker": {"host": "192.0.2.1", "port": 1, "ca": "none.der"}}, "broker.ca names 'none.der'"),
+        ({"broker": {"host": "192.0.2.1", "port": 1, "ca": "../a.der"}}, "broker.ca names '../a.der'"),
+        ({"broker": {"host": "192.0.2.1", "port": 1, "ca": "ca.pem"}}, "broker.ca is not in DER"),
+        ({"sensor": {"driver": "replay", "file": "none.bin"}}, "sensor.file names 'none.bin'"),
     ],
 )
 def test_deploy_refuses_a_configuration_that_no_board_could_run_with(
@@ -226,6 +276,7 @@ def test_deploy_refuses_a_configuration_that_no_board_could_run_with(
 ):
     config = tmp_path / "config.json"
     config.write_text(json.dumps(CONFIG | change))
+    (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----")
     with pytest.raises(board.BoardError) as refused:
         board.deploy(repl_board.port, config, [])
     assert refused.value.code == "bad-config"
@@ -274,7 +325,7 @@ def test_configuration_that_no_board_could_run_with_is_not_written(login: Path):
 
 
 def test_micropython_that_cannot_load_the_firmware_is_refused():
-    fine = board.Running("rv32imc", 6, 3, "ESP32C3 module", has_umqtt=True)
+    fine = board.Running("rv32imc", 6, 3, "ESP32C3 module", has_umqtt=True, frozen=False)
     assert board.check_running(fine) == "rv32imc"
     for change, code in (
         ({"mpy_sub_version": 2}, "wrong-abi"),
@@ -285,6 +336,10 @@ def test_micropython_that_cannot_load_the_firmware_is_refused():
         with pytest.raises(board.BoardError) as refused:
             board.check_running(fine._replace(**change))
         assert refused.value.code == code
+    with pytest.raises(board.BoardError, match=r"write MicroPython 1\.25 or later"):
+        board.check_running(fine._replace(arch=None))
+    with pytest.raises(board.BoardError, match="take an ESP32"):
+        board.check_running(fine._replace(arch=None, machine="micro:bit"))
 
 
 def test_list_prints_json_for_programs():

@@ -8,5 +8,13 @@ try:
     has_umqtt = bool(umqtt.simple)
 except ImportError:
     has_umqtt = False
-implementation = sys.implementation
-print(json.dumps({"mpy": implementation._mpy, "machine": implementation._machine, "umqtt": has_umqtt}))
+sys.path[:] = [".frozen"]  # files win over what is frozen
+try:
+    import contract.wire
+
+    frozen = bool(contract.wire)
+except ImportError:
+    frozen = False
+said = {"mpy": sys.implementation._mpy, "machine": sys.implementation._machine}
+said["umqtt"], said["frozen"] = has_umqtt, frozen
+print(json.dumps(said))
