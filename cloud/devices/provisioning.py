@@ -13,11 +13,13 @@ from cloud import broker
 from cloud.broker import Credential
 from cloud.clock import now_ms
 from cloud.errors import BadRequest, Conflict, NotFound
+from cloud.models.desired import require_free
 from cloud.models.tables import assignments
 from cloud.processes import broker_pid
+from cloud.rollouts.tables import rollout_boards
 from cloud.settings import Settings
 from cloud.store.engine import insert, writing
-from cloud.store.tables import devices, streams
+from cloud.store.tables import commands, desired, device_tags, devices, streams
 from contract import wire
 
 MAX_AT_ONCE = 1_000
@@ -85,10 +87,20 @@ class Provisioner:
         return self._provisioned(device, row.kind, row.credential, epochs[device])
 
     async def remove(self, device: str) -> None:
-        """Takes a device's login away and closes its connection; its records stay. Raises NotFound, Unavailable."""
+        """Takes a device's login away and closes its connection; its records and its configuration stay.
+
+        Raises NotFound, Conflict (a rollout that is under way owns it), Unavailable.
+        """
         async with self._lock:
             async with writing(self._engine).begin() as connection:
-                await connection.execute(sa.delete(assignments).where(assignments.c.device == device))
+                await require_free(connection, [device])
+                for table in (assignments, device_tags, rollout_boards):
+                    await connection.execute(sa.delete(table).where(table.c.device == device))
+                unsent = (commands.c.device == device) & commands.c.sent_ms.is_(None)
+                await connection.execute(sa.delete(commands).where(unsent))
+                # Nobody is told to run them any more: the models may be deleted.
+                wishes = sa.update(desired).where(desired.c.device == device)
+                await connection.execute(wishes.values(artifact_sha256=None, shadow_sha256=None))
                 gone = await connection.execute(sa.delete(devices).where(devices.c.device == device))
                 if not gone.rowcount:
                     raise _unknown(device)

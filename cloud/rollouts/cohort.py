@@ -57,12 +57,13 @@ async def join(connection: AsyncConnection, rollout: int, plan: Plan, now_ms: in
     """
     if plan.devices:
         return []
-    known = set((await connection.execute(sa.select(rollout_boards.c.device).where(_of(rollout)))).scalars())
+    ranks = await connection.execute(sa.select(rollout_boards.c.device, rollout_boards.c.rank).where(_of(rollout)))
+    known = {device: rank for device, rank in ranks}
     taken = set((await connection.execute(_in_rollouts())).scalars())
-    rows = [row for row in await _matching(connection, plan) if row["device"] not in known | taken]
+    rows = [row for row in await _matching(connection, plan) if row["device"] not in known.keys() | taken]
     late = in_bucket_order(rollout, await _able(connection, plan, rows[: MAX_COHORT - len(known)], now_ms))
     if late:
-        await _write_down(connection, rollout, late, len(known))
+        await _write_down(connection, rollout, late, max(known.values()) + 1)
         await take_hold(connection, rollout, plan, late, now_ms)
     return late
 
