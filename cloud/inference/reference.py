@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from cloud.errors import BlobCorrupt, BlobMissing
+from cloud.errors import BlobCorrupt, BlobMissing, Unavailable
 from cloud.inference import forest, gaussian
 from cloud.models.blobs import Blobs
 from cloud.store.tables import aliases, artifacts, models
@@ -87,7 +87,7 @@ class References:
             scores = gaussian if table.kind_of(payload) == table.GAUSSIAN else forest
             scorer = scores.Scorer(payload)
             _self_test(scorer, manifest, golden)
-        except (BlobMissing, BlobCorrupt) as error:
+        except (BlobMissing, BlobCorrupt, Unavailable) as error:
             return f"{name} {version} cannot be read: {error}"  # not kept: a restored blob counts at once
         except (artifact.ArtifactError, table.TableError, Unusable) as error:
             found = f"{name} {version} cannot be used: {error}"

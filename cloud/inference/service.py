@@ -46,6 +46,7 @@ class Inference:
         self._tier = tier
         self._counts = counts
         self._waiting: dict[QuestionId, None] = {}
+        self._left_out = False  # questions found no room and wait in the store
         self._asked = asyncio.Event()
 
     def ask(self, questions: Sequence[QuestionId]) -> None:
@@ -53,12 +54,14 @@ class Inference:
         for question in questions:
             if len(self._waiting) < MAX_WAITING:
                 self._waiting[question] = None
+            else:
+                self._left_out = True
         if questions:
             self._asked.set()
 
     async def serve(self, link: Link, ended: asyncio.Event) -> None:
         """Answers until `ended` is set, after a look for what was left. Raises LinkLost and what the store raises."""
-        self.ask(await self._left_over())
+        await self._look()
         await self._resend(link)
         while not ended.is_set():
             if not self._waiting:
@@ -72,13 +75,14 @@ class Inference:
             await self._send(link, await self._decide(batch))
             for question in batch:
                 self._waiting.pop(question, None)
-            if not self._waiting:
-                self.ask(await self._left_over())
+            if not self._waiting and self._left_out:
+                await self._look()
 
-    async def _left_over(self) -> list[QuestionId]:
-        """Questions in the store that have no answer and may still want one, the newest first."""
+    async def _look(self) -> None:
+        """Takes note of the questions in the store that have no answer and may still want one, the newest first."""
         query = (
             sa.select(queries.c.device, queries.c.epoch, queries.c.seq)
+            .join(devices, devices.c.device == queries.c.device)
             .outerjoin(answers, _same_question())
             .where(
                 answers.c.device.is_(None),
@@ -86,20 +90,23 @@ class Inference:
                 queries.c.reason.not_in(TELLING),
             )
             .order_by(queries.c.received_ms.desc())
-            .limit(MAX_WAITING)
+            .limit(MAX_WAITING + 1)
         )
+        self._left_out = False
         async with self._engine.connect() as connection:
-            return [(row.device, row.epoch, row.seq) for row in await connection.execute(query)]
+            self.ask([(row.device, row.epoch, row.seq) for row in await connection.execute(query)])
 
     async def _decide(self, batch: Sequence[QuestionId]) -> list[dict[str, Any]]:
         """Writes the answers of a batch and returns those that are to be sent."""
         wanted = sa.tuple_(queries.c.device, queries.c.epoch, queries.c.seq).in_(batch)
         query = sa.select(queries, devices.c.schema_hash).join(devices, devices.c.device == queries.c.device)
-        async with writing(self._engine).begin() as connection:
-            known = sa.select(answers.c.device).where(_same_question()).exists()
+        known = sa.select(answers.c.device).where(_same_question()).exists()
+        async with self._engine.connect() as connection:  # to score and to read a blob takes time: nobody waits for it
             rows = (await connection.execute(query.where(wanted, ~known))).mappings().all()
             made = [await self._answer(connection, row) for row in rows]
-            await insert_new(connection, answers, made)
+        if made:
+            async with writing(self._engine).begin() as connection:
+                await insert_new(connection, answers, made)
         for answer in made:
             self._counts[f"answers_{wire.VERDICT_NAMES[answer['verdict']]}"] += 1
         return [answer for answer in made if answer["why"] != _LATE]

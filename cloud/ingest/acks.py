@@ -67,8 +67,6 @@ class Acks:
             for account in accounts
             if device in strangers or account.epoch not in self._devices[device]
         }
-        for device in strangers:
-            self._devices[device] = OrderedDict()
         if not strangers and not missing:
             return
         newest = (
@@ -89,12 +87,15 @@ class Acks:
         said = sa.select(devices.c.device, devices.c.epoch, devices.c.hello_t_ms)
         said = said.where(devices.c.device.in_(strangers), devices.c.epoch.is_not(None))
         async with self._engine.connect() as connection:
-            for row in await connection.execute(said):
-                self._heard[row.device] = (row.epoch, row.hello_t_ms or 0)
-            for row in [*await connection.execute(recent), *await connection.execute(touched)]:
-                if row.device in strangers or (row.device, row.epoch) in missing:
-                    next_seqs = self._devices[row.device].setdefault(row.epoch, [0] * len(wire.STREAMS))
-                    next_seqs[_STREAM_INDEX[row.stream]] = row.next_seq
+            heard = (await connection.execute(said)).all()
+            books = [*await connection.execute(recent), *await connection.execute(touched)]
+        # Only now: a store that goes away in between must leave them strangers.
+        self._heard |= {row.device: (row.epoch, row.hello_t_ms or 0) for row in heard}
+        self._devices |= {device: OrderedDict[int, NextSeqs]() for device in strangers}
+        for row in books:
+            if row.device in strangers or (row.device, row.epoch) in missing:
+                next_seqs = self._devices[row.device].setdefault(row.epoch, [0] * len(wire.STREAMS))
+                next_seqs[_STREAM_INDEX[row.stream]] = row.next_seq
 
 
 def _forget_epochs(known: OrderedDict[int, NextSeqs]) -> None:

@@ -1,9 +1,9 @@
 """What goes down to boards besides ACKs: pieces of artifacts they ask for, and what they shall become.
 
-FETCH is answered at most at ARTIFACT_BYTES_PER_S a board, from blobs held in memory; a FETCH beyond that gets no
-answer, and the board asks again. WANT comes from the `desired` table, which is an outbox: rows whose `version` is
-higher than `published_version` are published (QoS 1, retained) and then marked, so a crash in between publishes twice
-and never not at all.
+FETCH is answered at most at ARTIFACT_BYTES_PER_S a board, from blobs held in memory; a FETCH beyond that, or of a blob
+that the store has not given yet, gets no answer, and the board asks again. WANT comes from the `desired` table, which
+is an outbox: rows whose `version` is higher than `published_version` are published (QoS 1, retained) and then marked,
+so a crash in between publishes twice and never not at all.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from cloud import wire_types as w
 from cloud.clock import now_ms
-from cloud.errors import BlobCorrupt, BlobMissing
+from cloud.errors import BlobCorrupt, BlobMissing, Unavailable
 from cloud.ingest.mqtt import Link
 from cloud.models.blobs import Blobs
 from cloud.models.tables import NO_BASE, key_statements, leaves, patches
@@ -31,6 +31,8 @@ from contract import wire
 log = logging.getLogger("ingest")
 
 ARTIFACT_BYTES_PER_S = 65_536
+READ_S = 1.0
+"""How long a batch of messages waits for a blob. A store that takes longer goes on reading meanwhile."""
 _BURST_BYTES = 16 * wire.MAX_CHUNK_BYTES
 _MAX_DEVICES = 20_000
 _WANTS_AT_ONCE = 200
@@ -46,12 +48,16 @@ class Chunks:
         self._clock = clock
         self._digests: dict[bytes, str] = {}
         self._allowance: OrderedDict[str, tuple[float, float]] = OrderedDict()  # device -> (bytes left, when)
+        self._reads: dict[str, asyncio.Task[bytes]] = {}  # of artifacts that somebody asked for and the store holds
 
     async def answer(self, device: str, fetch: w.Fetch) -> bytes | None:
         """The CHUNK for a FETCH: empty when this artifact is not served; None when the board has to wait."""
         if not self._allowed(device, fetch.length):
             return None
-        data = await self._artifact(fetch.sha8)
+        try:
+            data = await self._artifact(fetch.sha8)
+        except Unavailable:
+            return None
         if data is None:
             return w.encode(w.Chunk(fetch.sha8, fetch.offset, b"", 0))
         piece = data[fetch.offset : fetch.offset + fetch.length]
@@ -71,10 +77,26 @@ class Chunks:
                 return None
             self._digests[sha8] = digest
         try:
-            return await self._blobs.get(digest)
+            return self._blobs.in_memory(digest) or await self._read(digest)
         except (BlobMissing, BlobCorrupt) as error:
             log.error("artifact not served sha256=%s cause=%s", digest, type(error).__name__)
             return None
+
+    async def _read(self, digest: str) -> bytes:
+        """The blob, read once for all who ask meanwhile. Raises Unavailable while it is being read."""
+        reading = self._reads.get(digest)
+        if reading is None:
+            reading = self._reads[digest] = asyncio.create_task(self._blobs.get(digest))
+            reading.add_done_callback(lambda done: self._done(digest, done))
+            await asyncio.wait([reading], timeout=READ_S)
+        if not reading.done():
+            raise Unavailable(f"blob {digest} is being read")
+        return reading.result()
+
+    def _done(self, digest: str, reading: asyncio.Task[bytes]) -> None:
+        del self._reads[digest]
+        if not reading.cancelled() and isinstance(error := reading.exception(), Unavailable):
+            log.warning("no artifact sha256=%s cause=%r", digest, error.cause)
 
     def _allowed(self, device: str, n_bytes: int) -> bool:
         now = self._clock()
@@ -87,8 +109,17 @@ class Chunks:
         return allowed
 
 
-async def publish_wants(engine: AsyncEngine, link: Link, device: str | None = None) -> int:
-    """Publishes the WANTs that are due, or the one of `device` in any case; returns how many. Raises LinkLost."""
+async def publish_wants(engine: AsyncEngine, link: Link, names: Sequence[str] | None = None) -> int:
+    """Publishes the WANTs that are due, or those of `names` in any case; returns how many. Raises LinkLost."""
+    if names is None:
+        return await _publish(engine, link, desired.c.version > desired.c.published_version)
+    count = 0
+    for at in range(0, len(names), _WANTS_AT_ONCE):
+        count += await _publish(engine, link, desired.c.device.in_(names[at : at + _WANTS_AT_ONCE]))
+    return count
+
+
+async def _publish(engine: AsyncEngine, link: Link, which: sa.ColumnElement[bool]) -> int:
     deflated = patches.alias("deflated")
     beside = artifacts.alias("beside")
     query = (
@@ -120,10 +151,9 @@ async def publish_wants(engine: AsyncEngine, link: Link, device: str | None = No
             deflated,
             (deflated.c.target_sha256 == desired.c.artifact_sha256) & (deflated.c.base_sha8 == NO_BASE),
         )
+        .where(which)
         .limit(_WANTS_AT_ONCE)
     )
-    due = desired.c.version > desired.c.published_version
-    query = query.where(due if device is None else desired.c.device == device)
     async with engine.connect() as connection:
         rows = (await connection.execute(query)).mappings().all()
         said = await _statements(connection, rows)

@@ -21,7 +21,7 @@ from cloud.ingest.mqtt import LinkLost, connect
 from cloud.ingest.session import Parts, Session, wait_for
 from cloud.models.blobs import Blobs
 from cloud.settings import TIERS, Settings
-from cloud.store.engine import insert, writing
+from cloud.store.engine import cause_of, insert, writing
 from cloud.store.tables import services
 from contract import wire
 
@@ -104,4 +104,4 @@ class Ingest:
                 statement = insert(services, connection.dialect).values(row)
                 await connection.execute(statement.on_conflict_do_update(index_elements=["service"], set_=row))
         except (SQLAlchemyError, OSError) as error:
-            log.warning("heartbeat failed cause=%r", str(error.args[0]))
+            log.warning("heartbeat failed cause=%r", cause_of(error))

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -27,7 +28,7 @@ from cloud.ingest.mqtt import Delivery, Link, LinkLost
 from cloud.ingest.replay import asked, mark_replayed
 from cloud.ingest.writer import Item, Outcome, Writer
 from cloud.models.blobs import Blobs
-from cloud.store.engine import passes
+from cloud.store.engine import cause_of, passes
 from contract import wire
 from contract.wire import WireError
 
@@ -42,6 +43,7 @@ LINGER_S = 0.01
 POLL_S = 0.5
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 2.0
+_T = TypeVar("_T")
 
 
 @dataclass
@@ -74,6 +76,7 @@ class Session:
         self._shed: list[Delivery] = []
         self._arrived = asyncio.Event()
         self._ended = asyncio.Event()
+        self._publishing = asyncio.Lock()
 
     def on_message(self, delivery: Delivery) -> None:
         """Takes what the link delivers; called by it. What is not acknowledged in this session comes in the next."""
@@ -89,12 +92,11 @@ class Session:
         self._ended.set()
         self._arrived.set()
         await asyncio.wait(workers)
-        for worker in workers:
-            worker.result()
-        stop.cancel()
-        if lost.done():
-            lost.result()
+        ended = [*workers, lost] if lost.done() else workers
         lost.cancel()
+        stop.cancel()
+        for task in ended:
+            task.result()
 
     async def _batches(self, link: Link) -> None:
         while not self._ended.is_set():
@@ -117,55 +119,71 @@ class Session:
         outcomes = await self.write(items) if items else []
         self._queue.done(deliveries)
         link.acknowledge(deliveries)
-        counts = self._parts.counts
-        for device, fetch in fetches:
-            chunk = await self._parts.chunks.answer(device, fetch)
-            if chunk is None:
-                counts["fetches_delayed"] += 1
-            else:
-                link.send(wire.topic(device, wire.KIND_DO), chunk)
-                counts["chunks_sent"] += 1
         for outcome in outcomes:
             await self._tell(link, outcome)
+        for device, fetch in fetches:
+            await self._serve(link, device, fetch)
+        counts = self._parts.counts
         counts["messages"] += len(deliveries)
         counts["message_bytes"] += sum(len(delivery.payload) for delivery in deliveries)
         counts["batches"] += 1
+
+    async def _serve(self, link: Link, device: str, fetch: w.Fetch) -> None:
+        chunk = await self._insist(lambda: self._parts.chunks.answer(device, fetch))
+        if chunk is None:
+            self._parts.counts["fetches_delayed"] += 1
+        else:
+            link.send(wire.topic(device, wire.KIND_DO), chunk)
+            self._parts.counts["chunks_sent"] += 1
 
     async def _tell(self, link: Link, outcome: Outcome) -> None:
         """Publishes what follows from a committed batch."""
         self._parts.counts.update(outcome.counts)
         acks = self._parts.acks
-        await acks.note(outcome.acks, outcome.hellos)
+        await self._insist(lambda: acks.note(outcome.acks, outcome.hellos))
         clock_ms = now_ms()
         for device in outcome.acks:
             flags = wire.ACK_NEED_KEY if device in outcome.need_key else 0
             flags |= wire.ACK_SAY_HELLO if device in outcome.say_hello else 0
             link.send(wire.topic(device, wire.KIND_ACK), acks.message(device, flags, clock_ms), retain=True)
         self._parts.inference.ask(outcome.questions)
-        for device in outcome.hellos:
-            # The broker may have lost its retained copy: a HELLO costs one more.
-            await publish_wants(self._parts.engine, link, device)
+        # The broker may have lost its retained copy: a HELLO costs one more.
+        await self._insist(lambda: self.publish_wants(link, list(outcome.hellos)))
+
+    async def publish_wants(self, link: Link, devices: Sequence[str] | None = None) -> int:
+        """downlink.publish_wants, one at a time: what was read first has to reach the broker first."""
+        async with self._publishing:
+            return await publish_wants(self._parts.engine, link, devices)
 
     async def write(self, items: Sequence[Item]) -> list[Outcome]:
         """Stores a batch, however long the store refuses; a message it can never store is set aside."""
+        try:
+            return [await self._insist(lambda: self._parts.writer.write(items, now_ms()))]
+        except Exception as error:
+            if isinstance(error, LinkLost):
+                raise
+            return await self._write_apart(items, error)
+
+    async def _insist(self, work: Callable[[], Awaitable[_T]]) -> _T:
+        """The result of `work`, which is done again for as long as the store refuses. Raises what does not pass."""
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
-                outcome = await self._parts.writer.write(items, now_ms())
+                result = await work()
             except Exception as error:
                 if not passes(error):
-                    return await self._write_apart(items, error)
-                # Locked, full, unreachable: nothing was acknowledged, so waiting loses nothing.
+                    raise
+                # Locked, full, unreachable: what was not stored was not acknowledged, so waiting loses nothing.
                 if self._parts.storing:
-                    log.error("store refuses a batch cause=%r", str(error.args[0]))
+                    log.error("store refuses cause=%r", cause_of(error))
                 self._parts.storing = False
                 if self._ended.is_set():
-                    raise LinkLost("it ended before the store took the batch") from error
+                    raise LinkLost("it ended while the store refused") from error
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             else:
                 self._parts.storing = True
-                return [outcome]
+                return result
 
     async def _write_apart(self, items: Sequence[Item], error: Exception) -> list[Outcome]:
         """Finds the message that breaks a batch, by halves, and sets it aside."""
@@ -185,19 +203,19 @@ class Session:
         while not self._ended.is_set():
             try:
                 await self._parts.inference.serve(link, self._ended)
-            except SQLAlchemyError as error:
-                log.warning("answers wait cause=%r", str(error.args[0]))
+            except (SQLAlchemyError, OSError) as error:
+                log.warning("answers wait cause=%r", cause_of(error))
                 await wait_for(self._ended, POLL_S)
 
     async def _polls(self, link: Link) -> None:
         """What other processes ask of this one through the database."""
         while not self._ended.is_set():
             try:
-                self._parts.counts["wants_published"] += await publish_wants(self._parts.engine, link)
+                self._parts.counts["wants_published"] += await self.publish_wants(link)
                 self._parts.counts["commands_sent"] += await send_commands(self._parts.engine, link)
                 await self._replay(link)
             except (SQLAlchemyError, OSError) as error:
-                log.warning("poll failed cause=%r", str(error.args[0]))
+                log.warning("poll failed cause=%r", cause_of(error))
             await wait_for(self._ended, POLL_S)
 
     async def _replay(self, link: Link) -> None:

@@ -104,8 +104,10 @@ class ArtifactServer:
     async def _file(self, digest: str) -> _File:
         found = self._files.get(digest)
         if found is None:
-            found = _File(digest, await self._blobs.get(digest))
-            self._files[digest] = found
+            data = await self._blobs.get(digest)
+            if (other := self._files.get(digest)) is not None:
+                return other  # two asked at once
+            found = self._files[digest] = _File(digest, data)
             self._bytes += len(found.data)
             while self._bytes > _CACHE_BYTES and len(self._files) > 1:
                 self._bytes -= len(self._files.pop(next(iter(self._files))).data)

@@ -58,7 +58,7 @@ async def join(connection: AsyncConnection, rollout: int, plan: Plan, now_ms: in
     if plan.devices:
         return []
     ranks = await connection.execute(sa.select(rollout_boards.c.device, rollout_boards.c.rank).where(_of(rollout)))
-    known = {device: rank for device, rank in ranks}
+    known = {row.device: row.rank for row in ranks}
     taken = set((await connection.execute(_in_rollouts())).scalars())
     rows = [row for row in await _matching(connection, plan) if row["device"] not in known.keys() | taken]
     late = in_bucket_order(rollout, await _able(connection, plan, rows[: MAX_COHORT - len(known)], now_ms))

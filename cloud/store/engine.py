@@ -84,6 +84,11 @@ def passes(error: BaseException) -> bool:
     return state.startswith(_PASSING_CLASSES) or state == _LOCK_NOT_AVAILABLE
 
 
+def cause_of(error: BaseException) -> str:
+    """What a log says of an error of the store: its first words, or its name where it has none (a deadline)."""
+    return str(error.args[0]) if error.args else type(error).__name__
+
+
 def insert(table: sa.Table, dialect: sa.Dialect) -> Any:
     """An INSERT with `on_conflict_do_nothing` and `on_conflict_do_update`, which both databases spell alike.
 

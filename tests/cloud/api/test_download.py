@@ -1,7 +1,13 @@
 """Artifacts over HTTP: ranges, entity tags, and nothing but artifacts."""
 
+import asyncio
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from cloud.models.blobs import Blobs
+from cloud.models.download import ArtifactServer
 from model_export.keys import PublisherKey
 from tests.support.artifacts import digest, make
 from tests.support.web import Web
@@ -151,3 +157,16 @@ def test_a_file_that_was_damaged_on_the_disk_is_not_served(web: Web, key: Publis
     answer = web.anyone.get(path_of(data))
     assert answer.status_code == 500
     assert answer.json()["type"] == "/problems/blob-corrupt"
+
+
+def test_many_who_ask_for_a_file_at_once_are_one_in_memory(tmp_path: Path) -> None:
+    async def ignore(_message: Any) -> None: ...
+
+    async def run() -> tuple[int, int]:
+        blobs = Blobs(f"file://{tmp_path}")
+        name = await Blobs(f"file://{tmp_path}").put(b"x" * 1000)
+        server = ArtifactServer(blobs)
+        await asyncio.gather(*(server.answer("GET", f"/{name}", [], ignore) for _ in range(5)))
+        return server._bytes, sum(len(file.data) for file in server._files.values())
+
+    assert asyncio.run(run()) == (1000, 1000)

@@ -43,7 +43,7 @@ def want_of(fleet: Fleet, device: str) -> w.Want:
             sent.append((topic, payload))
 
     async def publish(engine: Any) -> int:
-        return await downlink.publish_wants(engine, Recorder(), device)  # pyright: ignore[reportArgumentType]
+        return await downlink.publish_wants(engine, Recorder(), [device])  # pyright: ignore[reportArgumentType]
 
     fleet.run(publish)
     ((topic, payload),) = sent
