@@ -5,15 +5,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from cloud.clock import now_ms
 from cloud.errors import Conflict
-from cloud.models.blobs import Blobs
+from cloud.models.blobs import Blobs, Entry
 from cloud.models.queries import show_version
 from cloud.models.tables import assignments, patches
 from cloud.models.views import Collected, Version
 from cloud.rollouts.queries import users_of
+from cloud.store.engine import writing
 from cloud.store.tables import artifacts, models
 
 # A publish stores its blobs first and names them in the database afterwards: younger ones may still get their row.
 _YOUNG_MS = 60 * 60_000
+_AT_ONCE = 50  # deleted in one turn of writing
 
 
 async def delete_version(connection: AsyncConnection, name: str, version: str) -> Version:
@@ -37,19 +39,26 @@ async def delete_version(connection: AsyncConnection, name: str, version: str) -
 
 async def collect(engine: AsyncEngine, blobs: Blobs, young_ms: int = _YOUNG_MS) -> Collected:
     """Deletes blobs that are neither an artifact nor the card of one, but for those younger than `young_ms`."""
-    removed: list[str] = []
-    total = 0
-    # The listing comes first: a blob that gets its row while we list is in the set of names read afterwards.
-    stored = [entry async for entry in blobs.entries()]
+    old_ms = now_ms() - young_ms
     async with engine.connect() as connection:
-        named: set[str] = set()
-        for sha256, manifest in await connection.execute(sa.select(artifacts.c.sha256, artifacts.c.manifest)):
-            named |= {sha256, manifest["card_sha256"]}
-        made = sa.select(patches.c.patch_sha256).where(patches.c.patch_sha256.is_not(None))
-        named |= set((await connection.execute(made)).scalars())
-    for entry in stored:
-        if entry.sha256 not in named and entry.modified_ms < now_ms() - young_ms:
-            await blobs.delete(entry.sha256)
-            removed.append(entry.sha256)
-            total += entry.size_bytes
-    return Collected(removed, total)
+        named = await _named(connection)
+    unnamed = [e async for e in blobs.entries() if e.sha256 not in named and e.modified_ms < old_ms]
+    removed: list[Entry] = []
+    for at in range(0, len(unnamed), _AT_ONCE):
+        # Bytes of old that are published again are found stored and get their row now. That and this take turns.
+        async with writing(engine).begin() as connection:
+            named = await _named(connection)
+            for entry in unnamed[at : at + _AT_ONCE]:
+                if entry.sha256 not in named:
+                    await blobs.delete(entry.sha256)
+                    removed.append(entry)
+    return Collected([entry.sha256 for entry in removed], sum(entry.size_bytes for entry in removed))
+
+
+async def _named(connection: AsyncConnection) -> set[str]:
+    """The blobs that rows name."""
+    named: set[str] = set()
+    for sha256, manifest in await connection.execute(sa.select(artifacts.c.sha256, artifacts.c.manifest)):
+        named |= {sha256, manifest["card_sha256"]}
+    made = sa.select(patches.c.patch_sha256).where(patches.c.patch_sha256.is_not(None))
+    return named | set((await connection.execute(made)).scalars())

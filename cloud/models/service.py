@@ -1,15 +1,16 @@
 """The registry: publish, promote, assign, list, delete. Each change is one transaction, with its history."""
 
 import asyncio
+import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from cloud.clock import now_ms
-from cloud.errors import BadArtifact, BadRequest, Conflict, NotFound
+from cloud.errors import BadArtifact, BadRequest, Conflict, NotFound, Unavailable
 from cloud.models import desired as outbox
 from cloud.models import keys, patches, statements
 from cloud.models.blobs import Blobs
@@ -19,6 +20,8 @@ from cloud.models.queries import find_version
 from cloud.models.views import Announced, Board, Deployed
 from cloud.store.engine import insert, writing
 from cloud.store.tables import alias_history, aliases, artifacts, devices, models
+
+_log = logging.getLogger(__name__)
 
 ALIASES = (outbox.CHAMPION, "challenger", "reference")
 OPERATOR = "operator"
@@ -71,8 +74,8 @@ class Registry:
                 f"model name {submission.manifest.name!r}",
                 "use 1 to 32 of a-z, 0-9, '.', '_' and '-', and export again",
             )
-        for data in (*(item.data for item in submission.artifacts), *submission.cards):
-            await self._blobs.put(data)  # first: a row never names bytes that are not there
+        contents = (*(item.data for item in submission.artifacts), *submission.cards)
+        stored = {await self._blobs.put(data): data for data in contents}  # a row never names bytes that are not there
         deflated = [await patches.deflate(self._blobs, item.sha256, item.data) for item in submission.artifacts]
         name, version = submission.manifest.name, submission.manifest.version
         now = now_ms()
@@ -83,9 +86,16 @@ class Registry:
                     raise BadArtifact(f"key {item.key_id} was revoked meanwhile", "sign with a key that is trusted")
             await _add_version(connection, submission, now)
             added = [item.sha256 for item in submission.artifacts if await _add_artifact(connection, item, now)]
-            await patches.add(connection, deflated)  # with the version: the first WANT that tells of it names them
+            for digest, data in stored.items():
+                if not await self._blobs.has(digest):  # it lay there unnamed, and a collection took it meanwhile
+                    await self._blobs.put(data)
+            # With the version: the first WANT that tells of it names them.
+            await patches.add(connection, self._blobs, deflated)
             boards = await self._deploy(connection, name, version, to, note, now)
-        await patches.prepare(self._engine, self._blobs, added)
+        try:
+            await patches.prepare(self._engine, self._blobs, added)
+        except Unavailable as error:
+            _log.warning("no patches to %s %s yet: %s", name, version, error)  # the follower makes them
         return Deployed(name, version, added, boards)
 
     async def make_patches(self) -> int:
@@ -287,11 +297,10 @@ async def _reconciled(connection: AsyncConnection, now: int, only: Sequence[str]
     return [Board(change.device, change.sha256, change.why) for change in changes]
 
 
-async def _require_devices(connection: AsyncConnection, names: Iterable[str]) -> None:
-    missing: list[str] = []
-    for name in names:
-        found = await connection.execute(sa.select(devices.c.device).where(devices.c.device == name))
-        if found.scalar_one_or_none() is None:
-            missing.append(name)
+async def _require_devices(connection: AsyncConnection, names: Sequence[str]) -> None:
+    known: set[str] = set()
+    for part in outbox.chunks(names):
+        known |= set(await connection.scalars(sa.select(devices.c.device).where(devices.c.device.in_(part))))
+    missing = [name for name in names if name not in known]
     if missing:
         raise NotFound(f"no device {', '.join(missing[:5])}", "`edgewise device list` shows them")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud.errors import BlobCorrupt, BlobMissing
+from cloud.errors import BlobCorrupt, BlobMissing, Unavailable
 from cloud.models import keys
 from cloud.models.blobs import Blobs
 from cloud.models.housekeeping import collect
@@ -71,3 +71,58 @@ def test_collection_removes_what_nothing_names_and_only_that(tmp_path: Path) -> 
     removed, left = asyncio.run(run())
     assert removed == [sha256(b"orphan of a publish that failed").hexdigest()]
     assert left == {digest(data), sha256(model_card).hexdigest()}
+
+
+def test_bytes_that_are_published_while_they_are_collected_are_there_in_the_end(tmp_path: Path) -> None:
+    """They lay there from a publish that failed long ago, so that their age does not protect them."""
+    settings = settings_in(tmp_path)
+    key = new_key()
+    data = make(key)
+
+    class Raced(Blobs):
+        """The first put is followed by a collection."""
+
+        calm = False
+
+        async def put(self, data: bytes) -> str:
+            name = await super().put(data)
+            if not self.calm:
+                self.calm = True
+                await collect(engine, Blobs(settings.blobs_url), young_ms=-1000)
+            return name
+
+    async def run() -> bytes:
+        async with writing(engine).begin() as connection:
+            await keys.trust(connection, key.public.hex(), "", 1)
+        await Registry(engine, Raced(settings.blobs_url)).publish([data], [], Audience())
+        found = await Blobs(settings.blobs_url).get(digest(data))
+        await engine.dispose()
+        return found
+
+    engine = make_engine(settings)
+    assert asyncio.run(run()) == data
+
+
+def test_two_that_read_a_blob_at_once_are_one_in_memory(tmp_path: Path) -> None:
+    async def run() -> tuple[int, int]:
+        name = await blobs_in(tmp_path).put(b"x" * 1000)
+        blobs = blobs_in(tmp_path)
+        await asyncio.gather(*(blobs.get(name) for _ in range(5)))
+        return blobs._cached_bytes, sum(map(len, blobs._cache.values()))
+
+    assert asyncio.run(run()) == (1000, 1000)
+
+
+def test_a_store_that_cannot_be_read_says_so_and_is_left_in_peace_for_a_while(tmp_path: Path) -> None:
+    (tmp_path / "sha256").write_bytes(b"no folder")
+
+    async def run() -> None:
+        blobs = blobs_in(tmp_path)
+        with pytest.raises(Unavailable, match="does not answer: Generic LocalFileSystem error"):
+            await blobs.put(b"x")
+        with pytest.raises(Unavailable, match="Not a directory"):
+            await blobs.get("0" * 64)
+        with pytest.raises(Unavailable, match="did not answer a moment ago"):
+            await blobs.get("0" * 64)
+
+    asyncio.run(run())
