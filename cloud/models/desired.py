@@ -48,6 +48,20 @@ class _Wanted:
     cause: str
 
 
+@dataclass(frozen=True, slots=True)
+class _News:
+    """What is to be stored for one board."""
+
+    change: Change
+    cause: str
+    statement_ids: list[int]
+    previous: str | None  # the artifact it was told to run until now
+    moves: bool  # it is told another artifact
+    publishes: bool  # the board has to hear of it
+    explains: bool  # the artifact, or the reason for none, is another
+    has_row: bool  # in `desired`
+
+
 class Held(NamedTuple):
     """What matters of an artifact where a board runs it."""
 
@@ -109,6 +123,7 @@ async def reconcile(connection: AsyncConnection, now_ms: int, only: Sequence[str
     told = await statements.all_told(connection)
     changes: list[Change] = []
     for part in [None] if only is None else chunks(only):
+        news: list[_News] = []
         for row in await _boards(connection, part):
             wanted = _wanted(row, champions)
             beside = (row["assigned_name"], row["assigned_shadow"]) if row["assigned_shadow"] else None
@@ -122,9 +137,11 @@ async def reconcile(connection: AsyncConnection, now_ms: int, only: Sequence[str
             if beside is not None:
                 change = _beside(row, change, beside[1], known[beside], now_ms)
             cause = "" if isinstance(wanted, str) else wanted.cause
-            news = statements.pending(row["key_ids"] or (), told)
-            if await _write(connection, row, change, cause, news, now_ms):
-                changes.append(change)
+            found = _news(row, change, cause, statements.pending(row["key_ids"] or (), told))
+            if found is not None:
+                news.append(found)
+        await _write(connection, news, now_ms)
+        changes += [found.change for found in news if found.explains]
     return changes
 
 
@@ -192,42 +209,68 @@ def board_of(row: sa.RowMapping, previous: str = "", present: Held | None = None
     )
 
 
-async def _write(
-    connection: AsyncConnection, row: sa.RowMapping, change: Change, cause: str, news: list[int], now_ms: int
-) -> bool:
-    """Stores a change unless it says what is stored already; True when the model or the reason for none is another.
+def _news(row: sa.RowMapping, change: Change, cause: str, statement_ids: list[int]) -> _News | None:
+    """What there is to store for a board, None when all of it is stored already.
 
-    news: ids of key_statements the board lacks. They go into the WANT, and out of it once the board knows them.
+    statement_ids: of the key_statements the board lacks; they go into the WANT, and out of it once it knows them.
     """
     moves = change.sha256 is not None and change.sha256 != row["desired_sha256"]
-    tells = news != (row["statement_ids"] or []) or change.shadow_sha256 != row["desired_shadow"]
+    tells = statement_ids != (row["statement_ids"] or []) or change.shadow_sha256 != row["desired_shadow"]
     explains = moves or change.why != (row["desired_why"] or "")
     if not explains and not tells:
-        return False
-    values: dict[str, Any] = {
-        "why": change.why,
-        "changed_ms": now_ms,
-        "statement_ids": news,
-        "shadow_sha256": change.shadow_sha256,
-    }
-    if moves:
-        values["artifact_sha256"] = change.sha256
-        await connection.execute(
-            sa.insert(deployments).values(
-                device=change.device,
-                sha256=change.sha256,
-                previous=row["desired_sha256"],
-                cause=cause,
-                changed_ms=now_ms,
-            )
-        )
-    if row["desired_why"] is None:  # the board has no row yet
-        first = insert(desired, connection.dialect).values(device=change.device, version=0, config={}, **values)
-        await connection.execute(first.on_conflict_do_nothing())
-    if moves or tells:
-        values["version"] = desired.c.version + 1
-    await connection.execute(sa.update(desired).where(desired.c.device == change.device).values(**values))
-    return explains
+        return None
+    has_row = row["desired_why"] is not None
+    return _News(change, cause, statement_ids, row["desired_sha256"], moves, moves or tells, explains, has_row)
+
+
+async def _write(connection: AsyncConnection, news: Sequence[_News], now_ms: int) -> None:
+    """Stores it, with few statements however many boards there are: all others wait for their turn to write."""
+    first: list[dict[str, Any]] = [
+        {"device": n.change.device, "version": 0, "config": {}, "changed_ms": now_ms} for n in news if not n.has_row
+    ]
+    if first:
+        await connection.execute(insert(desired, connection.dialect).on_conflict_do_nothing(), first)
+    moved = [
+        {
+            "device": n.change.device,
+            "sha256": n.change.sha256,
+            "previous": n.previous,
+            "cause": n.cause,
+            "changed_ms": now_ms,
+        }
+        for n in news
+        if n.moves
+    ]
+    if moved:
+        await connection.execute(sa.insert(deployments), moved)
+    rows = [
+        {
+            "b_device": n.change.device,
+            "b_why": n.change.why,
+            "b_now_ms": now_ms,
+            "b_statement_ids": n.statement_ids,
+            "b_shadow": n.change.shadow_sha256,
+            "b_artifact": n.change.sha256 if n.moves else n.previous,
+            "b_rise": int(n.publishes),
+        }
+        for n in news
+    ]
+    if rows:
+        await connection.execute(_CHANGED, rows)
+
+
+_CHANGED = (
+    sa.update(desired)
+    .where(desired.c.device == sa.bindparam("b_device"))
+    .values(
+        why=sa.bindparam("b_why"),
+        changed_ms=sa.bindparam("b_now_ms"),
+        statement_ids=sa.bindparam("b_statement_ids"),
+        shadow_sha256=sa.bindparam("b_shadow"),
+        artifact_sha256=sa.bindparam("b_artifact"),
+        version=desired.c.version + sa.bindparam("b_rise", type_=sa.BigInteger),
+    )
+)
 
 
 async def _boards(connection: AsyncConnection, only: Sequence[str] | None) -> Sequence[sa.RowMapping]:

@@ -27,5 +27,9 @@ async def keep_moving(rollouts: Rollouts) -> None:
 async def _move(rollouts: Rollouts, rollout: int) -> None:
     try:
         await rollouts.step(rollout)
+    except (SQLAlchemyError, OSError):
+        raise
     except EdgewiseError as error:
         _log.error("rollout %d cannot be moved: %s", rollout, error)
+    except Exception:  # noqa: BLE001 - the others can be moved, and nobody would start this again
+        _log.exception("rollout %d cannot be moved", rollout)

@@ -79,6 +79,8 @@ class Page:
                     seen, rendered_at = stamp, clock()
             except (SQLAlchemyError, EdgewiseError, OSError) as error:
                 _log.warning("page %s is not refreshed: %s", self.name, error)
+            except Exception:  # noqa: BLE001 - whoever watches would wait for ever
+                _log.exception("page %s is not refreshed", self.name)
             await asyncio.sleep(POLL_SECONDS)
 
     def _publish(self, parts: Parts) -> None:
