@@ -2,13 +2,15 @@
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from litestar import MediaType, Request, Response, get
 from litestar.exceptions import HTTPException, NotFoundException, ValidationException
+from sqlalchemy.exc import DBAPIError
 
 from cloud import errors
-from cloud.errors import EdgewiseError, NotFound
+from cloud.errors import EdgewiseError, NotFound, Unavailable
+from cloud.store.engine import passes
 
 _log = logging.getLogger(__name__)
 
@@ -58,10 +60,17 @@ def _framework(request: AnyRequest, error: HTTPException) -> Response[Any]:
         detail = f"nothing at {request.url.path}"
     elif isinstance(error, ValidationException):
         extra["errors"] = error.extra
+        wrong = cast("list[dict[str, Any]]", error.extra or [])
+        said = [f"{one.get('key') or 'body'}: {one['message']}" for one in wrong if "message" in one]
+        detail = "; ".join(said) or detail
     return _answer(request, error.status_code, code, title, detail, next_step, dict(error.headers or {}), extra)
 
 
 def _fault(request: AnyRequest, error: Exception) -> Response[Any]:
+    if passes(error):  # a full disk, a database that restarts: said in a line, and not as a fault of ours
+        reason = str(error.orig if isinstance(error, DBAPIError) and error.orig else error).splitlines()[0]
+        next_step = "look at the room on its disk and at `/health/ready`, then try again"
+        return _refusal(request, Unavailable(f"the store does not take it: {reason}", next_step))
     _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     code, title = _FRAMEWORK[500]
     return _answer(request, 500, code, title, type(error).__name__, "see the log of the web process")

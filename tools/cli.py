@@ -27,6 +27,7 @@ COMMANDS = {
         "Make publisher keys, say whose signature counts.",
     ),
     "frames": (("cloud.cli:frames",), "Inspect and replay frames that ingest set aside."),
+    "backup": (("cloud.backup:backup",), "Copy a server's data folder while it runs."),
     "board": (("tools.board_cli:board",), "Flash and deploy to a board on a serial port."),
     "sim": (("tools.sim_cli:sim", "tools.scenario.cli:sim"), "Make and run simulated boards, for days if need be."),
     "policy": (("tools.scenario.policy_cli:policy",), "Replay other policies over what boards recorded."),

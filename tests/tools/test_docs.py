@@ -27,6 +27,7 @@ IN_ORDER = (
     "docs/boards.md",
     "docs/firmware-in-ci.md",
     "docs/keys.md",
+    "docs/operate.md",
     "docs/publish.md",
     "docs/simulate.md",
     "docs/updates.md",

@@ -8,7 +8,10 @@ from typing import Any
 import httpx
 import pytest
 import sqlalchemy as sa
+from litestar import get
+from litestar.testing import create_test_client
 
+from cloud import problems
 from cloud.clock import now_ms
 from cloud.store import tables as t
 from cloud.store.engine import writing
@@ -97,6 +100,26 @@ def test_every_error_is_a_problem_whose_type_can_be_read(
     assert problem["instance"] == path
     meaning = web.get(problem["type"])
     assert meaning == {"code": code, "meaning": problem["title"]}
+
+
+def test_a_parameter_that_is_wrong_is_named_in_the_detail_that_commands_print(web: Web) -> None:
+    assert web.anyone.get("/api/v1/devices/UP").json()["detail"].startswith("device: Expected `str` matching regex")
+    missing = web.admin.post("/api/v1/devices", json={"kind": "pump"}).json()
+    assert missing["detail"] == "data: Object missing required field `devices`"
+
+
+def test_a_store_that_takes_nothing_is_a_problem_that_passes(tmp_path: Path) -> None:
+    @get("/full")
+    async def write_too_much() -> None:
+        engine = sa.create_engine(f"sqlite:///{tmp_path / 'full.db'}")
+        with engine.begin() as connection:
+            connection.exec_driver_sql("PRAGMA max_page_count=1")
+            connection.exec_driver_sql("CREATE TABLE large (number INTEGER)")
+
+    with create_test_client(write_too_much, exception_handlers=problems.handlers()) as client:
+        answer = client.get("/full")
+    assert answer.status_code == 503
+    assert answer.json()["detail"] == "the store does not take it: database or disk is full"
 
 
 def test_a_browser_gets_the_problem_as_a_page(web: Web) -> None:
