@@ -20,9 +20,7 @@ def new_figure(rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        raise ModelError(
-            "unsupported", "charts need matplotlib: run `make setup`, or pip install 'edgewise[report]'"
-        ) from None
+        raise ModelError("unsupported", "charts need matplotlib: run `make setup`") from None
     figure = Figure(figsize=(_SIZE_INCHES[0] * columns, _SIZE_INCHES[1] * rows), dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns)

@@ -11,8 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from contract import artifact
 from contract.keyring import Keyring
@@ -49,8 +47,7 @@ def new(name: str, folder: Path | None, as_json: bool) -> None:
         click.echo(json.dumps(_facts(key)))
         return
     click.echo(f"{folder / name}.pem: keep it secret, and keep a copy; without it no board takes an update from you")
-    click.echo(f"  key id      {key.key_id.hex()}")
-    click.echo(f"  public key  {key.public.hex()}")
+    _print_public(key)
 
 
 @keys.command()
@@ -157,11 +154,15 @@ def list_keys(folder: Path | None, as_json: bool) -> None:
     elif not found:
         click.echo(f"no keys in {folder}: make one with `edgewise keys new NAME`")
     else:
-        table = Table("name", "key id", "role", "public key", box=None)
-        table.columns[3].overflow = "fold"
+        # No table: a public key is wider than a terminal, and one cut in lines is none for `edgewise keys trust`.
         for key in found:
-            table.add_row(key.name, key.key_id.hex(), _role(ring, key), key.public.hex())
-        Console().print(table)
+            click.echo(f"{key.name}: {_role(ring, key)}")
+            _print_public(key)
+
+
+def _print_public(key: PublisherKey) -> None:
+    click.echo(f"  key id      {key.key_id.hex()}")
+    click.echo(f"  public key  {key.public.hex()}")
 
 
 def _require_newest(folder: Path, signer: PublisherKey) -> Keyring:

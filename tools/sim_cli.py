@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from contract import wire
+from device.board import CLOCK_START_MS
 from model_export import data, keys, windows
 from model_export.errors import ModelError
 from tools.provision import BoardPlan, Broker, ProvisioningError, make_board, read_login
@@ -115,7 +116,7 @@ def _figures(board: SimulatedBoard) -> dict[str, Any]:
         "device": board.device,
         "wakes": totals.wakes,
         "hangs": totals.hangs,
-        "clock_ms": board.last.clock_ms if board.last else 0,
+        "clock_ms": board.last.clock_ms - CLOCK_START_MS if board.last else 0,  # since it was first switched on
         "cpu_ms_per_wake": 1000 * totals.cpu_s / max(1, totals.wakes),
         "woken_by": {wire.WAKE_NAMES[cause]: count for cause, count in sorted(totals.by_cause.items())},
     }

@@ -259,12 +259,11 @@ def trust(key: str, label: str, data: str | None, server: str | None, as_json: b
     """Accept artifacts signed with a key: its 128 hex digits, or a file that holds them (never the private key)."""
     public = key.lower()
     if Path(key).is_file():
-        found = _PUBLIC_KEY.search(Path(key).read_text("utf-8", "replace").lower())
-        if found is None:
-            raise click.ClickException(
-                f"{key} holds no public key of 128 hex digits; `edgewise keys list` prints the public half"
-            )
-        public = found.group()
+        found = sorted(set(_PUBLIC_KEY.findall(Path(key).read_text("utf-8", "replace").lower())))
+        if len(found) != 1:
+            cause = f"{key} holds {len(found) or 'no'} public key{'s' if len(found) > 1 else ''} of 128 hex digits"
+            raise click.ClickException(f"{cause}; give one that `edgewise keys list` prints")
+        (public,) = found
     with served(data, server) as client:
         done = client.post("/keys", {"public_key": public, "label": label})
     show(as_json, done)

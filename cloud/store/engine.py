@@ -51,7 +51,7 @@ def make_engine(settings: Settings) -> AsyncEngine:
         event.listen(engine.sync_engine, "begin", _begin)
         return engine
     if importlib.util.find_spec("asyncpg") is None:
-        raise BadSettings("the PostgreSQL driver is not installed", "pip install 'edgewise[postgres]'")
+        raise BadSettings("the PostgreSQL driver is not installed", "run `make setup`")
     limits = {"timeout": _CONNECT_TIMEOUT_S, "command_timeout": _COMMAND_TIMEOUT_S}
     session = {"application_name": "edgewise", "lock_timeout": str(BUSY_TIMEOUT_MS)}
     engine = create_async_engine(

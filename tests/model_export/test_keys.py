@@ -94,6 +94,7 @@ def test_the_command_makes_and_lists_keys(tmp_path: Path):
     assert len(bytes.fromhex(made["public_key"])) == 64
     assert json.loads(run(command, ["list", "--keys", str(tmp_path), "--json"]).output) == [made | {"role": "newest"}]
     shown = run(command, ["list", "--keys", str(tmp_path)])
+    assert f"  public key  {made['public_key']}\n" in shown.output, "in one piece, as `edgewise keys trust` takes it"
     assert made["key_id"] in shown.output
     assert "PRIVATE" not in shown.output
     again = run(command, ["new", "main", "--keys", str(tmp_path)])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from contract import wire
 from contract.features import SchemaError
@@ -18,6 +19,7 @@ from tests.support.boards import INTERVAL_MS
 from tools import sdists
 from tools.firmware import FIRMWARE, program
 from tools.provision import BoardPlan, Broker, ProvisioningError, make_board, write_recording
+from tools.sim_cli import sim
 from tools.simulate import BoardFailed, ServerLost, SimulatedBoard, Wake, WakeServer, supervised
 
 NOBODY = 1  # a port without a broker: these boards measure and never reach a cloud
@@ -38,6 +40,14 @@ def test_a_new_board_starts_cold_and_then_wakes_by_its_timer(tmp_path: Path):
     clocks = [wake.clock_ms + wake.sleep_ms for _, wake in seen]
     assert all(abs(clock - clocks[0] - number * INTERVAL_MS) < 20 for number, clock in enumerate(clocks))
     assert 0 < board.totals.cpu_s < board.totals.wall_s
+
+
+def test_the_command_says_how_long_the_board_has_lived(tmp_path: Path):
+    folder = boards.make(tmp_path / "pump-1", NOBODY)
+    done = CliRunner().invoke(sim, ["run", str(folder), "--wakes", "3", "--speed", "10000", "--json"])
+    (found,) = json.loads(done.output)
+    assert 2 * INTERVAL_MS <= found["clock_ms"] < 3 * INTERVAL_MS
+    assert found["woken_by"] == {"cold": 1, "timer": 2}
 
 
 def test_sleep_takes_what_was_asked_for_divided_by_the_speed(tmp_path: Path):

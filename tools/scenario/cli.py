@@ -47,7 +47,7 @@ def scenario(file: str, out: Path, duration: str | None, names: tuple[str, ...],
         if names:
             chosen = replace(chosen, policies=tuple(one for one in chosen.policies if one.name in names))
         if find_spec("matplotlib") is None:
-            raise ScenarioError("charts need matplotlib: run `make setup`, or pip install 'edgewise[report]'")
+            raise ScenarioError("charts need matplotlib: run `make setup`")
         outcome = run(chosen, out / "traces", jobs, lambda line: click.echo(line, err=True))
         page = report.write(outcome, out)
     except (ScenarioError, ModelError, BoardEnded) as error:

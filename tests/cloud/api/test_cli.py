@@ -180,6 +180,9 @@ def test_keys_are_trusted_from_a_file_listed_and_revoked(edgewise: Any, tmp_path
     assert edgewise("keys", "trust", file, "--label", "release").exit_code == 0
     assert "release" in edgewise("keys", "trusted").output
     assert edgewise("keys", "distrust", key.key_id.hex()).exit_code == 0
+    file.write_text(f"{key.public.hex()}\n{new_key().public.hex()}\n")
+    two = edgewise("keys", "trust", file)
+    assert (two.exit_code, "holds 2 public keys" in two.output) == (1, True)
     again = edgewise("keys", "trust", key.public.hex())
     assert again.exit_code == 1
     assert "was revoked; sign with a new key" in again.output
