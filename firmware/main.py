@@ -104,13 +104,12 @@ def make_parts() -> cycle.Parts:
 
 def main() -> None:
     try:
-        parts = make_parts()
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with it, it is still wrong in a millisecond
+        cycle.run(make_parts())
+    except Exception as error:  # noqa: BLE001 - a configuration that is wrong, or a heap too full to go to sleep
         sys.print_exception(error)
         board = port.Board(None)
         board.linger(error)
         board.deep_sleep(BROKEN_SLEEP_MS)
-    cycle.run(parts)
 
 
 if __name__ == "__main__":

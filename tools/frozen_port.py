@@ -5,7 +5,8 @@
 Both ports are made of the fetched MicroPython source and firmware/manifest.py, by tools/unix_port.py.
 
 CHIP  words of 32 bits and single floats, as on an ESP32. Objects have a chip's size, so `-X heapsize` means what it
-      would mean there. Loads x86 native modules. Needs a compiler for 32-bit programs.
+      would mean there. Loads x86 native modules. Needs a compiler for 32-bit programs. Its module `scarce` lets an
+      allocation fail (unix_modules).
 HOST  words of 64 bits and double floats, as the `micropython` command has. Loads the x64 native modules that simulated
       boards are sent, and wakes in two thirds of the time of the ROM image.
 
@@ -24,6 +25,7 @@ from typing import NamedTuple
 from tools import firmware, micropython_source, sdists, unix_port
 
 MANIFEST = firmware.FIRMWARE / "manifest.py"
+MODULES = Path(__file__).with_name("unix_modules")
 
 
 class Port(NamedTuple):
@@ -70,7 +72,9 @@ def build(port: Port, tell: Callable[[str], None] = lambda _line: None) -> Path:
     inputs = [file.source for file in firmware.firmware_files(firmware.HOST_ARCH)]
     settings = (*port.settings, f"MPY_CROSS_FLAGS=-march={port.arch}")
     inputs += [MANIFEST, client]
-    return unix_port.build(_manifest(client), flags=port.flags, inputs=inputs, settings=settings, tell=tell)
+    modules = MODULES if port is CHIP else None
+    inputs += [modules] if modules else []
+    return unix_port.build(_manifest(client), modules, port.flags, inputs, settings, tell)
 
 
 def _manifest(client: Path) -> Path:

@@ -87,7 +87,6 @@ def frames_per_session(band: int, link_quality: int) -> int:
 UPLOAD_ALL = 0  # every sample
 UPLOAD_EVENTS = 1  # one row with the mean of each channel; every sample around an event, and on request
 UPLOAD_ASKED = 2  # one row with the mean of each channel; every sample on request
-UPLOAD_NAMES = ("all", "around events", "on request")
 AROUND_EVENT = 2  # windows: that of the event and the one after
 MAX_RAW_WINDOWS = 60  # of one request
 

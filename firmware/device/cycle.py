@@ -64,7 +64,7 @@ def run(parts: Parts) -> None:
     try:
         wake(parts)
         if update_model(parts):
-            sleep(parts, parts.board.now_ms())
+            sleep(parts, at_once=True)
         detector = choose_detector(parts)
         if parts.path.sample == wakes.SAMPLE_PREPARE:
             parts.open_sampler()
@@ -97,7 +97,7 @@ def run(parts: Parts) -> None:
             parts.journal.keep()
     except Exception as error:  # noqa: BLE001 - as above
         parts.health.fault(error)
-    sleep(parts, next_wake_ms(parts))
+    sleep(parts)
 
 
 def wake(parts: Parts) -> None:
@@ -233,6 +233,8 @@ def buffer(parts: Parts, sampler: Sampler) -> None:
     """Put the rows into RTC memory, and what was noted onto flash."""
     state, config = parts.state, parts.config
     if not config["sensitive"]:
+        if sampler.channels != state.cols:
+            parts.journal.drain_ring()  # it holds rows of as many channels as the schema had before
         raw, state.raw_windows = policy.records_raw(config["upload"], parts.told, state.raw_windows)
         reported = list(state.last_values)
         dead_bands = list(config["deadband"])
@@ -248,8 +250,8 @@ def buffer(parts: Parts, sampler: Sampler) -> None:
 
 def sync_reason(parts: Parts) -> int:
     """Whether to begin a session now, and why (policy.SYNC_*)."""
-    if parts.path.sync == wakes.SYNC_NEVER:
-        return policy.SYNC_NONE
+    if parts.path.sync == wakes.SYNC_NEVER or not parts.outbox.is_open:
+        return policy.SYNC_NONE  # a board that cannot see what it holds would tell the cloud that it is gone
     state = parts.state
     now_ms = parts.board.now_ms()
     state.tokens_milli, state.tokens_ms = policy.refill(
@@ -289,23 +291,40 @@ def watch_wake_line(parts: Parts) -> None:
         state.line_holds = min(state.line_holds + 1, 255)
 
 
-def sleep(parts: Parts, until_ms: int) -> None:
-    """Account for the wake, store RTC memory, and go to deep sleep until `until_ms` on the board's clock."""
-    board, state = parts.board, parts.state
-    try:
-        parts.updater.end_wake(parts.clean)
-        if parts.updater.switched:
-            state.hello_ms = 0
-        state.boot_loops = 0
-        if parts.shadow:
-            _shadow().end_wake(parts)
+def sleep(parts: Parts, at_once: bool = False) -> None:
+    """Account for the wake, store RTC memory, and go to deep sleep: until the next wake is due, or for no time."""
+    for step in (end_models, account, remember):
+        try:
+            step(parts)
+        except Exception as error:  # noqa: BLE001 - as in run(); RTC memory is stored whatever flash refuses
+            parts.health.fault(error)
+    now_ms = parts.board.now_ms()
+    until_ms = now_ms if at_once else next_wake_ms(parts)
+    parts.board.deep_sleep(max(_LEAST_SLEEP_MS, until_ms - now_ms))
+
+
+def end_models(parts: Parts) -> None:
+    """Tell the models how this wake came to its end."""
+    parts.state.boot_loops = 0
+    parts.updater.end_wake(parts.clean)
+    if parts.updater.switched:
+        parts.state.hello_ms = 0
+    if parts.shadow:
+        _shadow().end_wake(parts)
+
+
+def account(parts: Parts) -> None:
+    """Count what was dropped, what flash refused, and what this wake and the sleep before it took."""
+    board = parts.board
+    parts.health.flash(parts.outbox, parts.state.epoch_stored)
+    awake_ms = board.now_ms() - board.woke_ms
+    parts.health.spend(awake_ms, parts.radio_ms, parts.slept_ms, parts.journal.written_bytes)
+    if parts.outbox.is_open:
         parts.journal.count_ring_drops()
-        parts.health.flash(parts.outbox, state.epoch_stored)
-        awake_ms = board.now_ms() - board.woke_ms
-        parts.health.spend(awake_ms, parts.radio_ms, parts.slept_ms, parts.journal.written_bytes)
-        watch_wake_line(parts)
-        state.store()
-        board.arm_line(state.wake_line & 3)
-    except Exception as error:  # noqa: BLE001 - as in run()
-        parts.health.fault(error)
-    board.deep_sleep(max(_LEAST_SLEEP_MS, until_ms - board.now_ms()))
+
+
+def remember(parts: Parts) -> None:
+    """Arm the wake line and store RTC memory."""
+    watch_wake_line(parts)
+    parts.state.store()
+    parts.board.arm_line(parts.state.wake_line & 3)

@@ -73,8 +73,8 @@ class Detector:
         if len(features) != self.n_features:  # machine code would read past the end
             raise DetectorError(REASON_SCHEMA_MISMATCH, "%d features, not %d" % (len(features), self.n_features))
         score = self._score(features)
-        if score != score:
-            raise DetectorError(REASON_SELFTEST_FAILED, "score is not a number")
+        if not abs(score) >= 0:  # NaN compares with nothing, None has no size
+            raise DetectorError(REASON_SELFTEST_FAILED, "no number")
         return score
 
     def is_anomalous(self, score: float) -> bool:

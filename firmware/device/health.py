@@ -37,8 +37,8 @@ class Health:
         A model with threshold 0 has bins one wide. The outer bins take what lies beyond.
         """
         width = abs(threshold) / 8 or 1.0
-        place = (score - threshold) / width
-        bin_number = 8 + int(max(-8.0, min(7.0, place if place >= 0 or place == int(place) else place - 1)))
+        place = max(-8.0, min(7.0, (score - threshold) / width))
+        bin_number = 8 + int(place) - (place < int(place))
         scores = self._state.scores
         scores[bin_number] = min(scores[bin_number] + 1, _MAX_U16)
 

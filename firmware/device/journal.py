@@ -153,7 +153,7 @@ class Journal:
         return self.now_ms(), self._state.next_seq[STREAMS.index(stream)]
 
     def _note(self, stream: int, seq: int, t_ms: int, frame: memoryview, ttl_ms: int = 0) -> None:
-        self._state.take_seq(stream)
         self._outbox.append(stream, self._state.epoch, seq, 1, t_ms, frame, ttl_ms)
+        self._state.take_seq(stream)
         self.written_bytes += len(frame)
         self.waiting = True

@@ -50,6 +50,7 @@ class Outbox:
         self.unstored = []  # what the last commit() could not store: (stream, epoch, seq, count)
         self.write_failures = 0  # since this object was made
         self.damaged_segments = 0  # likewise: removed although not all of their bytes could be read
+        self.is_open = False
 
     def open(self) -> None:
         """Finds what is held: one listing of the directory and one A/B record, however many records are held.
@@ -64,6 +65,7 @@ class Outbox:
         for chain in self._chains:
             chain.sort()
         self._cursor.load()
+        self.is_open = True
 
     # In
 
@@ -174,10 +176,6 @@ class Outbox:
     def holds(self, stream: int) -> bool:
         """True while a segment of the stream is on flash."""
         return bool(self._chains[STREAMS.index(stream)].segments)
-
-    def held_bytes(self) -> int:
-        """Flash taken, in whole blocks."""
-        return self._segments() * segment.SEGMENT_BYTES
 
     # Writing
 

@@ -102,8 +102,8 @@ class Ring:
         end = Encoder(rows).body(times, values, rows, state.cols, frame, body_at)
         t_ms = times[0]
         struct.pack_into(_FRAME, frame, 0, rows, body_at - _FRAME_BYTES, end - body_at, t_ms & 0xFFFFFFFF, t_ms >> 32)
-        state.tail_bytes = state.tail_rows = 0
         self._area[state.ring_bytes : state.ring_bytes + end] = memoryview(frame)[:end]
+        state.tail_bytes = state.tail_rows = 0  # no sooner: where no memory is left, the tail has to stay what it was
         state.ring_bytes += end
         state.ring_frames += 1
 

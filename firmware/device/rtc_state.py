@@ -54,6 +54,7 @@ class RtcState:
         self._buf = bytearray(layout.RTC_BYTES)
         self.ring = Ring(self, memoryview(self._buf)[layout.RING_AT :])
         self.epoch_stored = True  # False: flash refused the new epoch, see _next_epoch()
+        self._loaded = False
         self._set(layout.unpack(layout.FIELDS, self._buf))
 
     def load(self, first_epoch: int = 1) -> int:
@@ -74,12 +75,19 @@ class RtcState:
             if found is not None:
                 self._set(found)
                 if self.ring.is_sound():
+                    self._loaded = True
                     return OK if version == layout.LAYOUT else MIGRATED
         self._rebuild(first_epoch)
+        self._loaded = True
         return REBUILT
 
     def store(self) -> None:
-        """Writes RTC memory, once and whole. When it must be called: see this module's first lines."""
+        """Writes RTC memory, once and whole. When it must be called: see this module's first lines.
+
+        Does nothing where load() did not come to its end: what the memory holds is better than what is here.
+        """
+        if not self._loaded:
+            return
         self.generation = (self.generation + 1) & MAX_U32
         self.stored_ms = self._board.now_ms()
         values = []

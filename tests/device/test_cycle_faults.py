@@ -16,10 +16,39 @@ from tests.support import boards
 from tests.support.boards import INTERVAL_MS, SPEED, WINDOW, press, samples_taken
 from tests.support.broker import Broker
 from tests.support.fault_proxy import PUBACK, PUBLISH, FaultProxy, Faults
+from tests.support.micropython import evaluate
 from tests.support.tiny_cloud import TinyCloud
+from tools.provision import BoardPlan, make_board
+from tools.provision import Broker as BrokerPlan
 from tools.simulate import SimulatedBoard, supervised
 
 DECADE_MS = 10 * 365 * 86_400_000
+OUTBOX = """
+from device.files import Files
+from device.outbox import Outbox
+from contract.wire import READINGS
+outbox = Outbox(Files, {!r})
+outbox.open()
+result = [[seq, count] for stream, _, seq, count, _, _ in outbox.pending(0, 1) if stream == READINGS]
+"""
+ASLEEP = """
+import main
+parts = main.make_parts()
+parts.state.load()
+parts.outbox.open()
+def refuse(clean):
+    raise OSError(28)
+parts.updater.end_wake = refuse
+from device import cycle
+try:
+    cycle.sleep(parts)
+except SystemExit:
+    pass
+from device.files import Files
+from device.rtc_state import RtcState
+state = RtcState(parts.board, Files)
+result = [state.load(), state.faults[11]]
+"""
 
 
 def rows_of(cloud: TinyCloud, epoch: int) -> list[list[int]]:
@@ -326,3 +355,49 @@ def test_a_wake_that_hangs_is_ended_by_the_watchdog_and_a_loop_of_them_by_safe_m
     assert board.totals.by_cause[wire.WAKE_WATCHDOG] == 1
     assert [event.kind for event in cloud.of("pump-1", wire.EVENT)] == [wire.EVENT_BOOT_LOOP]
     assert rows_of(cloud, 1)[-1][1] == 7 * WINDOW - 1, "measuring goes on after the safe wake, nothing is left out"
+
+
+def test_rows_of_the_old_channels_go_to_flash_before_rows_of_others_are_taken(tmp_path: Path):
+    async def live() -> str:
+        folder = boards.make(tmp_path / "pump-1", 1, world={"radio": False})
+        plan = BoardPlan("pump-1", "pump", "v1;w=16;c=flow:l/s:100;f=mean", boards.INTERVAL_MS, BrokerPlan(1), log=True)
+        other = make_board(tmp_path / "other", plan, [[n] for n in range(500)], boards.SAMPLE_MS)
+        async with supervised([folder], SPEED) as [board]:
+            await board.run(wakes=4)
+            for name in ("config.json", "recording.bin"):
+                (other / "flash" / name).replace(folder / "flash" / name)
+            await board.run(wakes=2)
+        return (folder / "log.txt").read_text()
+
+    assert "rows of 2 channels wait" not in asyncio.run(live())
+    flash = tmp_path / "pump-1" / "flash"
+    assert evaluate(OUTBOX.format(str(flash / "outbox"))) == [[0, 3 * WINDOW]]
+
+
+def test_what_flash_hides_for_a_while_is_not_told_as_given_up(broker: Broker, tmp_path: Path):
+    async def live() -> tuple[TinyCloud, int]:
+        rows = boards.recording(5000, (range(2 * WINDOW, 200 * WINDOW),))
+        async with TinyCloud(broker.port) as cloud:
+            settings = {"sync_interval_ms": 1000}
+            folder = boards.make(tmp_path / "pump-1", broker.port, rows, settings, {"radio": False})
+            outbox = folder / "flash" / "outbox"
+            async with supervised([folder], SPEED) as [board]:
+                await board.run(wakes=4)  # the anomaly is on flash
+                kept = outbox.rename(tmp_path / "outbox")
+                outbox.touch()
+                (folder / "sim.json").write_text("{}")
+                await board.run(wakes=3)
+                hidden = len(cloud.hellos["pump-1"])
+                outbox.unlink()
+                kept.rename(outbox)
+                await board.run(wakes=2)
+                await press(board)
+        return cloud, hidden
+
+    cloud, hidden = asyncio.run(live())
+    assert ("pump-1", 1, wire.EVENT, 0) in cloud.records
+    assert hidden == 0, [hello.floors for hello in cloud.hellos["pump-1"]]
+
+
+def test_flash_that_refuses_what_ends_a_wake_keeps_no_wake_from_being_remembered(tmp_path: Path):
+    assert evaluate(ASLEEP, boards.make(tmp_path / "pump-1", 1)) == [0, 1]

@@ -43,6 +43,18 @@ def test_a_threshold_of_zero_has_bins_one_wide():
     assert bins(0.0, [-9.0, -0.5, 0.0, 0.5, 1.0, 3.2]) == [0, 7, 8, 8, 9, 11]
 
 
+def test_scores_without_measure_are_in_the_outer_bins():
+    code = (
+        HEALTH
+        + """
+for score, threshold in ((float("-inf"), 1.0), (-3e38, 3e38), (float("inf"), 1.0), (3e38, -1e-38)):
+    health.score(score, threshold)
+result = State.scores
+"""
+    )
+    assert evaluate(code) == [2] + [0] * 14 + [2]
+
+
 def test_counts_stop_at_the_width_of_their_field():
     assert evaluate(HEALTH + "health.count(3, 65000)\nhealth.count(3, 1000)\nresult = State.faults[3]") == 65535
     code = "State.scores[8] = 65535\nhealth.score(8.0, 8.0)\nresult = State.scores[8]"

@@ -211,6 +211,22 @@ def nothing(_first_epoch):
     pass
 
 
+def a_load_that_finds_no_memory_leaves_what_is_there():
+    fs = TornFiles()
+    board, _, _ = used(fs)
+    kept = board.memory
+
+    class Full(Board):
+        def rtc_read_into(self, buf):
+            raise MemoryError
+
+    full = Full(kept)
+    state = RtcState(full, fs)
+    raises(MemoryError, state.load)
+    state.store()
+    same(full.memory, kept)
+
+
 def a_torn_write_is_the_old_state_or_the_new_or_a_new_epoch():
     fs = TornFiles()
     board, state, rows = used(fs)

@@ -235,6 +235,7 @@ def _payload(key: PublisherKey) -> list[Attack]:
         "broken": wire.REASON_SELFTEST_FAILED,
         "flipped": wire.REASON_SELFTEST_FAILED,
         "not_a_number": wire.REASON_SELFTEST_FAILED,
+        "nothing": wire.REASON_SELFTEST_FAILED,
         "raises": wire.REASON_SELFTEST_FAILED,
         "hungry": wire.REASON_SELFTEST_FAILED,
         "slow": wire.REASON_SELFTEST_FAILED,

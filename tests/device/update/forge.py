@@ -152,6 +152,7 @@ FAULTY: dict[str, dict[str, Any]] = {
     "broken": {"offset": 41},  # golden vectors of another model
     "flipped": {"offset": 41, "tolerance": 5.0, "threshold": 46.5},  # within tolerance, yet another decision
     "not_a_number": {"body": "return float('nan')"},
+    "nothing": {"body": "return None"},
     "raises": {"body": "raise ValueError"},
     "hungry": {"body": "bytearray(1000)"},
     "slow": {"before": "import time", "body": "time.sleep_ms(60)"},

@@ -53,6 +53,11 @@ def check_a_vector_of_another_length_never_reaches_the_model():
 def check_a_score_that_is_no_number_is_an_error():
     model = Detector(_Model, lambda features: float("nan"))
     _refused(REASON_SELFTEST_FAILED, model.score, array("i", (1, 2)))
+    try:
+        Detector(_Model, lambda features: None).score(array("i", (1, 2)))
+    except TypeError:
+        return
+    raise AssertionError("no score at all is taken for one")
 
 
 def check_safe_limits_score_by_how_far_they_are_exceeded():
