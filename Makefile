@@ -5,8 +5,9 @@ PYTEST := $(BIN)/pytest
 .DEFAULT_GOAL := help
 # Tests and demo start hundreds of processes: with our modules kept compiled each starts in half the time.
 unexport PYTHONDONTWRITEBYTECODE
-# A file of tests stays on one core, so that what it makes for all of them is made once. More than four gain little.
-JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 1); [ $$n -lt 4 ] && echo $$n || echo 4)
+# A file of tests stays with one worker, so that what it makes for all of them is made once. Tests of whole systems
+# mostly wait: one worker more than there are cores keeps these busy. More than four gain little.
+JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 1); [ $$n -lt 3 ] && echo $$((n + 1)) || echo 4)
 .PHONY: help ready setup demo test check lint types imports sizes bench soak gen gen-check clean
 
 help: ## Show this list
@@ -21,7 +22,7 @@ setup: ## Create .venv and fetch what the tests and the demo need (no root)
 demo: ready ## Five simulated boards, two outages, one model update; KEEP=1 leaves the page open
 	@$(BIN)/edgewise demo $(if $(KEEP),--keep)
 
-test: ready ## Run the tests on all cores (ARGS="-k word" selects, JOBS=1 takes one)
+test: ready ## Run the tests on all cores at once (ARGS="-k word" selects, JOBS=1 takes one)
 	$(PYTEST) $(if $(filter-out 1,$(JOBS)),-n $(JOBS) --dist loadfile --no-loadscope-reorder) $(ARGS)
 
 check: lint types imports gen-check sizes ## Lint, types, imports, generated files, sizes, MicroPython syntax
