@@ -164,12 +164,15 @@ def device_remove(name: str, data: str | None, server: str | None, as_json: bool
 
 
 @device.command("list")
+@click.option("--find", metavar="TEXT", help="Only boards with TEXT in their id or kind, or as a tag.")
+@click.option("--presence", type=click.Choice(["online", "sleeping", "lost", "new"]), help="Only boards in this state.")
 @remote
-def device_list(data: str | None, server: str | None, as_json: bool) -> None:
-    """All boards, one line each."""
+def device_list(find: str | None, presence: str | None, data: str | None, server: str | None, as_json: bool) -> None:
+    """Boards, one line each."""
     found: list[dict[str, Any]] = []
     with served(data, server) as client:
-        while page := client.get("/devices", after=found[-1]["device"] if found else None, limit=500):
+        chosen = {"find": find, "presence": presence}
+        while page := client.get("/devices", after=found[-1]["device"] if found else None, limit=500, **chosen):
             found.extend(page)
     table = Table("board", "kind", "presence", "last contact", "model", "wanted", "update", "set aside", box=None)
     for board in found:

@@ -1,13 +1,15 @@
-"""Is a board there, asleep as announced, or lost? Pure."""
+"""Is a board there, asleep as announced, or lost? Once in Python and once in SQL, which a test holds together."""
 
-from typing import Literal
+from typing import Any, Literal
+
+import sqlalchemy as sa
 
 Presence = Literal["new", "online", "sleeping", "lost"]
 
 # A board that never said when it comes back gets this long, and every board some slack for clocks and a busy link.
 _UNANNOUNCED_MS = 15 * 60_000
 _SLACK_MS = 60_000
-_SLACK_SHARE = 0.5
+_SLACK_PART = 2  # of the interval: half of it
 
 
 def expected_contact_ms(last_seen_ms: int | None, announced_ms: int | None) -> int | None:
@@ -29,5 +31,23 @@ def presence(now_ms: int, online: bool, last_seen_ms: int | None, announced_ms: 
         return "new"
     if online:
         return "online"
-    slack = max(_SLACK_MS, int((expected - last_seen_ms) * _SLACK_SHARE))
+    slack = max(_SLACK_MS, (expected - last_seen_ms) // _SLACK_PART)
     return "sleeping" if now_ms <= expected + slack else "lost"
+
+
+def presence_is(
+    state: Presence,
+    now_ms: int,
+    online: sa.ColumnElement[bool],
+    last_seen_ms: sa.ColumnElement[int | None],
+    announced_ms: sa.ColumnElement[Any],
+) -> sa.ColumnElement[bool]:
+    """The condition that `presence` of these columns is `state`."""
+    if state == "new":
+        return last_seen_ms.is_(None)
+    if state == "online":
+        return last_seen_ms.is_not(None) & online
+    interval = sa.func.coalesce(sa.func.nullif(announced_ms, 0), _UNANNOUNCED_MS)
+    slack = sa.case((interval // _SLACK_PART > _SLACK_MS, interval // _SLACK_PART), else_=_SLACK_MS)
+    in_time = last_seen_ms + interval + slack >= now_ms
+    return last_seen_ms.is_not(None) & ~online & (in_time if state == "sleeping" else ~in_time)

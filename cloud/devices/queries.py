@@ -1,13 +1,13 @@
 """Reads of boards, their reports and events. Every query is bounded."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.devices import stability, views
-from cloud.devices.presence import Presence, expected_contact_ms, presence
+from cloud.devices.presence import Presence, expected_contact_ms, presence, presence_is
 from cloud.errors import NotFound
 from cloud.inference.tables import answers
 from cloud.models.tables import assignments
@@ -17,6 +17,7 @@ from cloud.store.tables import (
     artifacts,
     config_conflicts,
     desired,
+    device_tags,
     devices,
     epochs,
     events,
@@ -39,8 +40,20 @@ _ANSWER_COLUMNS = ("tier", "verdict", "score", "name", "version", "why", "answer
 _UPDATE_COLUMNS = ("epoch", "seq", "t_ms", "state", "reason", "name", "version", "sha8", "progress_bytes", "detail")
 
 
+class Chosen(NamedTuple):
+    """Which boards of all: those with `find` in their id or kind, or as a tag, and in that state."""
+
+    find: str = ""
+    state: Presence | None = None
+
+
 async def list_devices(
-    connection: AsyncConnection, now_ms: int, after: str = "", limit: int = MAX_DEVICES, only: str | None = None
+    connection: AsyncConnection,
+    now_ms: int,
+    after: str = "",
+    limit: int = MAX_DEVICES,
+    only: str | None = None,
+    chosen: Chosen = Chosen(),
 ) -> list[views.Device]:
     """Boards by id, from the one after `after` on."""
     last_health, last_update = health.alias("h"), updates.alias("u")
@@ -70,6 +83,13 @@ async def list_devices(
         .limit(limit)
     )
     query = query.where(devices.c.device > after) if only is None else query.where(devices.c.device == only)
+    if chosen.find:
+        tagged = sa.select(device_tags.c.device).where(device_tags.c.tag == chosen.find)
+        named = [column.icontains(chosen.find, autoescape=True) for column in (devices.c.device, devices.c.kind)]
+        query = query.where(sa.or_(*named, devices.c.device.in_(tagged)))
+    if chosen.state is not None:
+        there = (devices.c.online, devices.c.last_seen_ms, last_health.c.next_contact_ms)
+        query = query.where(presence_is(chosen.state, now_ms, *there))
     return [_device(row, now_ms) for row in (await connection.execute(query)).mappings()]
 
 

@@ -9,6 +9,7 @@ from litestar.params import Parameter
 from cloud.clock import now_ms
 from cloud.devices import queries, readings
 from cloud.devices.history import History, read_history
+from cloud.devices.presence import Presence
 from cloud.devices.views import Device, DeviceDetail, Event, Health, Readings, UpdateStep
 from cloud.errors import BadRequest
 from cloud.models.queries import model_at, model_runs_of
@@ -17,6 +18,9 @@ from contract import wire
 
 DeviceId = Annotated[
     str, Parameter(pattern=r"^[a-z0-9-]{1,32}$", description="1 to 32 characters of a-z, 0-9 and '-'.")
+]
+Find = Annotated[
+    str, Parameter(max_length=wire.MAX_DEVICE_ID, description="Only boards with this in their id or kind, or as a tag.")
 ]
 Millis = Annotated[int, Parameter(ge=0, le=wire.MAX_TIME_MS, description="Unix time in milliseconds.")]
 _DAY_MS = 86_400_000
@@ -28,10 +32,13 @@ async def list_devices(
     state: State,
     after: Annotated[str, Parameter(max_length=wire.MAX_DEVICE_ID, description="Go on after this id.")] = "",
     limit: Annotated[int, Parameter(ge=1, le=queries.MAX_DEVICES)] = 100,
+    find: Find = "",
+    presence: Annotated[Presence | None, Parameter(description="Only boards in this state.")] = None,
 ) -> list[Device]:
     """One page; the next one begins `after` the last id of this one."""
     async with state.engine.connect() as connection:
-        return await queries.list_devices(connection, now_ms(), after, limit)
+        chosen = queries.Chosen(find, presence)
+        return await queries.list_devices(connection, now_ms(), after, limit, chosen=chosen)
 
 
 @get("/devices/{device:str}", summary="One board")

@@ -3,6 +3,7 @@
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import jinja2
 from markupsafe import Markup
@@ -11,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from cloud.clock import now_ms
 from cloud.devices import queries as devices_queries
 from cloud.devices import readings, views
+from cloud.devices.queries import Chosen
 from cloud.models import queries as model_queries
 from cloud.rollouts import queries as rollout_queries
 from cloud.rollouts.views import Rollout
@@ -43,6 +45,12 @@ def environment() -> jinja2.Environment:
     return env
 
 
+def fleet_query(chosen: Chosen, after: str = "") -> str:
+    """What follows the question mark in the fleet page's address."""
+    given = {"find": chosen.find, "presence": chosen.state or "", "after": after}
+    return urlencode({name: value for name, value in given.items() if value})
+
+
 class Pages:
     """Renders pages, and their parts for live updates."""
 
@@ -55,20 +63,27 @@ class Pages:
         context = {"here": "", "live": "", "now_ms": now_ms(), **context}
         return self._env.get_template(template).render(context)
 
-    async def fleet_parts(self, after: str) -> Parts:
-        """summary, boards, alerts and models of the fleet page; boards from the one after `after` on."""
+    async def fleet_parts(self, after: str, chosen: Chosen) -> Parts:
+        """summary, boards, alerts and models of the fleet page; the chosen boards from the one after `after` on."""
         now = now_ms()
         async with self._engine.connect() as connection:
             summary = await fleet.summary(connection, now)
-            page = await devices_queries.list_devices(connection, now, after, BOARDS_PER_PAGE + 1)
+            page = await devices_queries.list_devices(connection, now, after, BOARDS_PER_PAGE + 1, chosen=chosen)
             rows = [await self._board_row(connection, device) for device in page[:BOARDS_PER_PAGE]]
             alerts = await devices_queries.list_events(connection, limit=_ALERTS)
             strips = await self._strips(connection)
             rollouts = await rollout_queries.list_rollouts(connection, now, _ROLLOUTS)
         more = page[BOARDS_PER_PAGE - 1].device if len(page) > BOARDS_PER_PAGE else ""
+        boards = {
+            "rows": rows,
+            "size": BOARDS_PER_PAGE,
+            "first": fleet_query(chosen) if after else None,
+            "next": fleet_query(chosen, more) if more else None,
+            "of": summary.boards,
+        }
         return {
             "summary": self._part("summary.html", fleet=summary),
-            "boards": self._part("boards.html", boards={"rows": rows, "next": more, "size": BOARDS_PER_PAGE}),
+            "boards": self._part("boards.html", boards=boards),
             "alerts": self._part("alerts.html", alerts=alerts),
             "models": self._part("models.html", strips=strips),
             "rollouts": self._part("rollouts.html", rollouts=[_rollout_strip(view) for view in rollouts]),

@@ -1,20 +1,23 @@
 """The pages at /, /devices/<id>, /rollouts/<id> and /models, and their event streams."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from litestar import MediaType, Response, Router, get
 from litestar.datastructures import State
 from litestar.params import Parameter
 from litestar.response import ServerSentEvent
 
-from cloud.devices.routes import DeviceId
+from cloud.devices.presence import Presence
+from cloud.devices.queries import Chosen
+from cloud.devices.routes import DeviceId, Find
 from cloud.errors import BadRequest
 from cloud.rollouts.routes import RolloutId
-from cloud.web.pages import SAMPLE_CHOICES, Pages
+from cloud.web.pages import SAMPLE_CHOICES, Pages, fleet_query
 from cloud.web.sse import Live
 from contract import wire
 
 After = Annotated[str, Parameter(pattern=r"^[a-z0-9-]*$", max_length=wire.MAX_DEVICE_ID)]
+InState = Presence | Literal[""]  # a form sends what is not chosen as well
 Samples = Annotated[int, Parameter(ge=1, le=max(SAMPLE_CHOICES))]
 
 # Everything from this server, nothing inline, no frames around us.
@@ -30,11 +33,13 @@ PAGE_HEADERS = {
 
 
 @get("/", media_type=MediaType.HTML, include_in_schema=False)
-async def fleet_page(state: State, after: After = "") -> str:
+async def fleet_page(state: State, after: After = "", find: Find = "", presence: InState = "") -> str:
     """The fleet at a glance."""
     pages: Pages = state.pages
-    parts = await pages.fleet_parts(after)
-    return pages.render("fleet.html", here="fleet", live=f"/live/fleet?after={after}", parts=parts)
+    chosen = Chosen(find.strip(), presence or None)
+    parts = await pages.fleet_parts(after, chosen)
+    live = f"/live/fleet?{fleet_query(chosen, after)}"
+    return pages.render("fleet.html", here="fleet", live=live, parts=parts, chosen=chosen)
 
 
 @get("/devices/{device:str}", media_type=MediaType.HTML, include_in_schema=False)
@@ -75,16 +80,18 @@ async def rollout_live(state: State, rollout: RolloutId) -> Response[Any]:
 
 
 @get("/live/fleet", include_in_schema=False)
-async def fleet_live(state: State, after: After = "") -> Response[Any]:
+async def fleet_live(state: State, after: After = "", find: Find = "", presence: InState = "") -> Response[Any]:
     """Parts of the fleet page as they change."""
     pages: Pages = state.pages
     live: Live = state.live
     live.admit()
 
-    async def render() -> Any:
-        return await pages.fleet_parts(after)
+    chosen = Chosen(find, presence or None)
 
-    return ServerSentEvent(live.watch(f"fleet {after}", pages.fleet_stamp, render))
+    async def render() -> Any:
+        return await pages.fleet_parts(after, chosen)
+
+    return ServerSentEvent(live.watch(f"fleet {fleet_query(chosen, after)}", pages.fleet_stamp, render))
 
 
 @get("/live/devices/{device:str}", include_in_schema=False)

@@ -124,6 +124,11 @@ def test_boards_are_tagged(web: Web, fleet: Fleet) -> None:
     assert done.output == "tagged-1: line-1, wet\ntagged-2: line-1, wet\n"
     done = CliRunner().invoke(device, ["tag", "tagged-1", "--remove", "wet", "--json"], env=environ)
     assert json.loads(done.output) == {"tagged-1": ["line-1"]}
+    for words in (["--find", "line-1"], ["--find", "TAGGED-", "--presence", "new"]):
+        found = json.loads(CliRunner().invoke(device, ["list", "--json", *words], env=environ).output)
+        assert [board["device"] for board in found] == ["tagged-1", "tagged-2"]
+    found = CliRunner().invoke(device, ["list", "--json", "--find", "tagged_", "--presence", "new"], env=environ)
+    assert json.loads(found.output) == []
     refused = CliRunner().invoke(device, ["tag", "nobody", "--add", "wet"], env=environ)
     assert (refused.exit_code, "no device nobody" in refused.output) == (1, True)
 

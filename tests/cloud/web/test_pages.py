@@ -5,9 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from playwright.sync_api import Browser, expect
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cloud.clock import now_ms
+from cloud.store.engine import writing
+from cloud.store.tables import devices
 from contract import wire
 from model_export.keys import PublisherKey
 from tests.cloud.web.conftest import Watched
@@ -178,11 +182,13 @@ def test_text_has_enough_contrast(web: Web, fleet: Fleet, browser: Browser, sche
     assert worst["ratio"] >= 4.5, worst
 
 
-def test_a_narrow_screen_scrolls_the_table_and_not_the_page(web: Web, browser: Browser) -> None:
-    context = browser.new_context(viewport={"width": 380, "height": 700})
+def test_a_narrow_screen_scrolls_the_table_and_not_the_page(web: Web, fleet: Fleet, browser: Browser) -> None:
+    fleet.add("w" * 32, kind="k" * 32)
+    context = browser.new_context(viewport={"width": 360, "height": 700})
     page = context.new_page()
-    page.goto(web.url)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 380
+    for path in ("/", f"/devices/{'w' * 32}", "/models", "/schema"):
+        page.goto(web.url + path)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360, path
     context.close()
 
 
@@ -205,6 +211,35 @@ def test_a_page_comes_back_to_life_after_the_server_was_away(web: Web, fleet: Fl
     web.start()
     expect(watched.page.locator("#link")).to_have_text("Live", timeout=20_000)
     expect(watched.page.locator("#alerts")).to_contain_text("score 33.25")
+
+
+def test_a_board_is_found_among_many_by_keyboard_and_by_state(web: Web, fleet: Fleet, watched: Watched) -> None:
+    fleet.add(*(f"found-{number:03}" for number in range(120)), kind='pump <b>"x"&')
+    fleet.joined("found-lost")
+    fleet.say("found-lost", False)
+    fleet.run(lambda engine: _silent_since_long(engine, "found-lost"))
+    watched.page.goto(web.url)
+    watched.page.get_by_label("Find boards").fill("FOUND-11")
+    watched.page.keyboard.press("Enter")
+    expect(watched.page.locator("#boards tbody tr")).to_have_count(10)
+    expect(watched.page.locator("#link")).to_have_text("Live")
+    watched.page.get_by_label("Find boards").fill('<b>"x"&')
+    watched.page.get_by_label("Find boards").press("Enter")
+    expect(watched.page.locator("#boards tbody tr")).to_have_count(100)
+    watched.page.get_by_role("link", name="next 100").click()
+    expect(watched.page.locator("#boards tbody tr")).to_have_count(20)
+    expect(watched.page.get_by_role("link", name="first 100")).to_be_visible()
+    expect(watched.page.locator("#link")).to_have_text("Live")
+    watched.page.locator("#lost").click()
+    expect(row_of(watched, "found-lost")).to_contain_text("lost")
+    expect(watched.page.locator("#boards tbody tr")).to_have_count(1)
+    watched.page.goto(f"{web.url}/?find=nobody-has-this")
+    expect(watched.page.locator("#boards")).to_contain_text("boards matches")
+
+
+async def _silent_since_long(engine: AsyncEngine, device: str) -> None:
+    async with writing(engine).begin() as connection:
+        await connection.execute(sa.update(devices).where(devices.c.device == device).values(last_seen_ms=1))
 
 
 # The lowest contrast of any visible text, computed as WCAG 2.2 defines it.
