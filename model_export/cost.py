@@ -1,9 +1,9 @@
 """What one score costs, counted from a fitted model's shape.
 
 An *operation* is one floating-point addition, multiplication or comparison of the kernels in firmware/native, or, for
-trees, one integer comparison; a root, logarithm, exponential or tanh counts as 16. It is a count of the arithmetic,
-not of instructions: loads, loops and calls come on top, and `make bench` counts those. It is the same on every machine,
-which a measured time is not.
+trees and Gaussians of int16, one of integers; a root, logarithm, exponential or tanh counts as 16. It is a count of
+the arithmetic, not of instructions: loads, loops and calls come on top, and `make bench` counts those. It is the same
+on every machine, which a measured time is not.
 """
 
 from collections.abc import Callable
@@ -39,11 +39,18 @@ class Cost:
 def of_model(model: Model) -> Cost:
     """The cost of one score by a model's compiled form."""
     core = scaling.split(model.estimator)[1]
+    if hasattr(core, "int16_factor_"):
+        return _integer_quadratic(model.features.n_features)
     return _COUNTS[model.card["detector"]](core, model.features.n_features)
 
 
 def _quadratic(_core: Any, n: int) -> Cost:
     return Cost(2 * n + 2 * n * n, 0)
+
+
+def _integer_quadratic(n: int) -> Cost:
+    """A Gaussian of int16: the triangle of its factor, and a subtraction, a shift and a square for each feature."""
+    return Cost(0, n * (n + 1) + 4 * n)
 
 
 def _mixture(core: Any, n: int) -> Cost:

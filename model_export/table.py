@@ -7,9 +7,11 @@ into 16 bits. Either way the same arguments give the same bytes.
 """
 
 import struct
+from dataclasses import dataclass
 from hashlib import sha256
 
 import numpy as np
+import numpy.typing as npt
 
 from contract import table, table_gaussian
 from model_export.detectors.arrays import Vectors
@@ -60,31 +62,53 @@ def forest(ensemble: Ensemble, threshold: float, base: bytes | None = None) -> b
     return blob
 
 
-def gaussian(
-    factor: Vectors, mean: Vectors, fractions: Vectors, shifts: list[int], exponent: int, threshold: float
-) -> bytes:
-    """The blob of a Gaussian that was settled on the grids of contract/table_gaussian.py, whose names these are.
+@dataclass(frozen=True, slots=True)
+class Integers:
+    """The numbers of a Gaussian on the grids of contract/table_gaussian.py, whose names these are: within their ranges.
 
-    factor: (n, n), whole, within int16; mean: (n,), whole but for the rounding of doubles; shifts: what the blob calls
-    loss. Raises ModelError(bad-model) for one that the format cannot hold.
+    factor: int16, the triangle column by column; mean: int32 (n,); fractions: uint8 (n,).
     """
+
+    factor: npt.NDArray[np.int16]
+    mean: npt.NDArray[np.int32]
+    fractions: npt.NDArray[np.uint8]
+    exponent: int
+    limit: int
+
+
+def integers(factor: Vectors, mean: Vectors, fractions: Vectors, exponent: int, threshold: float) -> Integers:
+    """The integers of a Gaussian that was settled; factor: (n, n), whole, within int16; mean: (n,), whole but for the
+    rounding of doubles. Raises ModelError(bad-model) for one that the format cannot hold."""
     whole = np.rint(mean)
     if np.abs(mean - whole).max() > _ROUNDED:
         raise ModelError("bad-model", "its parameters are no whole numbers of the table's steps: train it again")
-    limit = table_gaussian.limit_of(struct.unpack("<I", struct.pack("<f", threshold))[0], exponent)
+    limit = table_gaussian.limit_of(float_bits(threshold), exponent)
     _require_range("fraction bits of a feature", float(fractions.max()), table_gaussian.MAX_FRACTION)
     _require_range("steps of a mean", float(np.abs(whole).max()), table_gaussian.MAX_MEAN)
     _require_range("bits of exponent", exponent, table_gaussian.MAX_EXPONENT)
     _require_range("units of the threshold", limit, table_gaussian.MAX_LIMIT)
-    n = len(factor)
-    data = bytearray(struct.pack(table.HEADER, table.MAGIC, table.GAUSSIAN, 0, n, 0, 0))
-    data += struct.pack(table_gaussian.GAUSSIAN_HEADER, threshold, exponent, 0, 0, limit)
-    data += whole.astype("<i4").tobytes() + bytes(shifts) + fractions.astype(np.uint8).tobytes()
-    data += np.concatenate([factor[j:, j] for j in range(n)]).astype("<i2").tobytes()
+    columns = np.concatenate([factor[j:, j] for j in range(len(factor))])
+    return Integers(columns.astype(np.int16), whole.astype(np.int32), fractions.astype(np.uint8), exponent, limit)
+
+
+def gaussian(
+    factor: Vectors, mean: Vectors, fractions: Vectors, shifts: list[int], exponent: int, threshold: float
+) -> bytes:
+    """The blob of a Gaussian, of what `integers` takes; shifts: what the blob calls loss. Raises as `integers` does."""
+    made = integers(factor, mean, fractions, exponent, threshold)
+    data = bytearray(struct.pack(table.HEADER, table.MAGIC, table.GAUSSIAN, 0, len(made.mean), 0, 0))
+    data += struct.pack(table_gaussian.GAUSSIAN_HEADER, threshold, exponent, 0, 0, made.limit)
+    data += made.mean.astype("<i4").tobytes() + bytes(shifts) + made.fractions.tobytes()
+    data += made.factor.astype("<i2").tobytes()
     table.seal(data)
     blob = bytes(data)
     table_gaussian.Gaussian(blob).check()
     return blob
+
+
+def float_bits(number: float) -> int:
+    """The bits of a float32-exact number."""
+    return struct.unpack("<I", struct.pack("<f", number))[0]
 
 
 def tree_bytes(blob: bytes) -> list[bytes]:

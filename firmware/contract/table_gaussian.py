@@ -31,9 +31,15 @@ from contract.table import GAUSSIAN, HEADER_BYTES, TableError, crc_of, read_head
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from contract.table import Buffer
+
+_in_c: "Callable[[Buffer, Sequence[int]], float] | None"
+try:  # C that a firmware may have built in (native/table_module.c)
+    from ew_table import gaussian as _in_c  # pyright: ignore
+except ImportError:
+    _in_c = None
 
 GAUSSIAN_HEADER = "<fBBHQ"  # at HEADER_BYTES
 MEANS_AT = 32
@@ -105,7 +111,12 @@ class Gaussian:
         return total
 
     def score(self, features: "Sequence[int]") -> float:
-        """The distance as a float that is on its side of the threshold in single precision too."""
+        """The distance as a float that is on its side of the threshold in single precision too.
+
+        features: array('i') where C scores, which takes nothing from the heap but the float.
+        """
+        if _in_c:
+            return _in_c(self._data, features)
         distance = self.distance(features)
         score = distance * self._unit
         return max(score, self._above) if distance > self.limit else min(score, self.threshold)

@@ -1,8 +1,8 @@
 """One score on rv32imc: instructions counted by QEMU (-icount), bytes of code and of heap, ours beside others.
 
 The same forests and windows for all: a random forest of 20 trees (shuttle, 9 features), which everybody has, and an
-isolation forest of 50, which emlearn has not. Converting a window to the type that a model takes is not counted, but
-where a model of dtype int16 does it by itself.
+isolation forest of 50 and a Gaussian of int16, which emlearn has not. Converting a window to the type that a model
+takes is not counted, but where a model of dtype int16 does it by itself.
 
 What is compared does not do the same: emlearn's classifiers count one vote a tree and give a class; ours add up shares
 and give the score that scikit-learn gives, decided as it does. What emlearn's generator makes of the same integer trees
@@ -37,6 +37,9 @@ _TABLE_C = (
     '#include "table_forest.h"\n#include "blob.h"'
     + _OURS.replace("model_score", "table_score")
     + "static float table_score(const int32_t *x) { return ew_forest_score((const uint8_t *)blob, x); }\n"
+)
+_GAUSSIAN_C = _TABLE_C.replace("table_forest.h", "table_gaussian.h").replace(
+    "ew_forest_score", "ew_table_gaussian_score"
 )
 _DETECTORS = (
     "random-forest",
@@ -95,6 +98,8 @@ for name in ('rf', 'iforest'):
         model = table.Forest(blob)
         out.append(cost(model.score) - call)
 table.scorer = fast
+from contract.table_gaussian import Gaussian
+out.append(cost(Gaussian(uctypes.bytearray_at(*files['gaussian'])).score) - call)
 blob = uctypes.bytearray_at(*files['rf'])
 row = rows[0:9]
 model = None
@@ -124,6 +129,7 @@ def run() -> list[Row]:
     forest, isolation = models["random-forest", "float32"], models["isolation-forest", "float32"]
     emlearn = _Emlearn(forest.estimator)
     tables = convert.table(forest), convert.table(isolation)
+    gaussian = convert.table(models["elliptic-envelope", "int16"])
     sources = {f"m{i}": convert.c_source(model) + _OURS for i, model in enumerate(models.values())}
     sources |= {
         "walker": _TABLE_C.replace('#include "blob.h"', _c_blob(tables[0])),
@@ -133,6 +139,7 @@ def run() -> list[Row]:
         "m2c": _m2cgen(forest.estimator) + _M2CGEN,
         "if_walker": _TABLE_C.replace('#include "blob.h"', _c_blob(tables[1])),
         "if_em_sum": _emlearn_sum(isolation) + _EMLEARN,
+        "gaussian_c": _GAUSSIAN_C.replace('#include "blob.h"', _c_blob(gaussian)),
     }
     modules = {name: _module(source, name) for name, source in sources.items()}
     empty = _module(
@@ -140,13 +147,14 @@ def run() -> list[Row]:
     )
     files = {f"{name}.mpy": code for name, code in modules.items()} | {"counter.mpy": empty}
     files |= compiler.table_modules("rv32imc") | {"rf": tables[0], "iforest": tables[1], "csv": emlearn.csv.encode()}
+    files |= {"gaussian": gaussian}
     rows = forest.held_out[:: len(forest.held_out) // WINDOWS][:WINDOWS]
     script = _SCRIPT.format(windows=WINDOWS, modules=tuple(sources), csv=_CSV)
     raw = qemu.run(files, np.ascontiguousarray(rows, dtype="<i4").tobytes(), script, ICOUNT)
     counted = struct.unpack(f"<{len(raw) // 4}I", raw)
     c = dict(zip(sources, counted, strict=False))
     ours = {key: c[f"m{i}"] for i, key in enumerate(models)}
-    viper, plain, if_viper, if_plain, wake, wake_heap, load, load_heap = counted[len(sources) :]
+    viper, plain, if_viper, if_plain, bytecode, wake, wake_heap, load, load_heap = counted[len(sources) :]
     mine, if_mine = ours["random-forest", "float32"], ours["isolation-forest", "float32"]
     fastest, best = min((c["em_inline"], "emlearn inline"), (c["em_table"], "emlearn table walker"))
     size = {name: len(code) - len(empty) for name, code in modules.items()}
@@ -170,6 +178,8 @@ def run() -> list[Row]:
             Row(f"{name} of int16", ours[name, "int16"], "instructions", "float32", ours[name, "float32"])
             for name in _DETECTORS
         ),
+        Row("Gaussian table blob, C", c["gaussian_c"], "instructions", "float32", ours["elliptic-envelope", "float32"]),
+        Row("  bytecode", bytecode, "instructions", "C", c["gaussian_c"], ">= 10"),
         Row("wake to first score, table blob", wake, "instructions", "emlearn's CSV read", load, "<= 0.02"),
         Row("  heap for the model and its objects", wake_heap, "bytes", "emlearn's CSV read", load_heap),
         Row("random forest, ours in C", sizes["random-forest", "float32"], "bytes of .mpy", best, size["em_inline"]),
