@@ -4,9 +4,9 @@
 
 Both ports are made of the fetched MicroPython source and firmware/manifest.py, by tools/unix_port.py.
 
-CHIP  words of 32 bits and single floats, as on an ESP32. Objects have a chip's size, so `-X heapsize` means what it
-      would mean there. Loads x86 native modules. Needs a compiler for 32-bit programs. Its module `scarce` lets an
-      allocation fail (unix_modules).
+CHIP  words of 32 bits, single floats and 16 kB of stack, as on an ESP32. Objects have a chip's size, so `-X heapsize`
+      means what it would mean there. Loads x86 native modules. Needs a compiler for 32-bit programs. Its module
+      `scarce` lets an allocation fail (unix_modules).
 HOST  words of 64 bits and double floats, as the `micropython` command has. Loads the x64 native modules that simulated
       boards are sent, and wakes in two thirds of the time of the ROM image.
 
@@ -43,7 +43,8 @@ CHIP = Port(
     "chip",
     "x86",
     ("gcc", "-m32"),
-    ("-msse2", "-mfpmath=sse"),  # the x87 unit keeps more digits than a float has
+    # The x87 unit keeps more digits than a float has; where a compiler fortifies, it insists on the usual PATH_MAX.
+    ("-msse2", "-mfpmath=sse", "-U_FORTIFY_SOURCE"),
     ("MICROPY_FORCE_32BIT=1",),
     "Debian: apt install build-essential gcc-multilib",
 )

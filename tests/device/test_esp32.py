@@ -379,5 +379,28 @@ def test_without_a_network_the_deadline_ends_it(world: str, detail: str):
     assert took < 300
 
 
+@pytest.mark.parametrize(
+    "raised", ['OSError("Wifi Internal State Error")', 'RuntimeError("Wifi Unknown Error 0x0101")']
+)
+def test_what_the_wifi_driver_refuses_is_a_fault_of_the_radio_and_not_of_the_flash(raised: str):
+    code = f"""
+    air["raises"] = {raised}
+    try:
+        up(board)
+    except LinkError as error:
+        result = [error.fault, error.detail]
+    """
+    assert on_chip(code) == [wire.FAULT_RADIO, raised.split('"')[1]]
+
+
+def test_a_session_does_not_fail_for_an_access_point_that_went_at_its_end():
+    code = """
+    up(board)
+    board._wlan.disconnect()
+    result = board.rssi()
+    """
+    assert on_chip(code) == 0
+
+
 def test_the_watchdog_outlasts_the_longest_silence_of_a_session():
     assert on_chip('board.watchdog_feed()\nresult = [chip["watchdog_ms"] > 20_000, chip["fed"]]') == [True, 1]

@@ -74,6 +74,13 @@ def test_the_chip_port_has_the_words_the_floats_and_the_firmware_of_a_chip(chip_
     assert json.loads(done.stdout.replace("'", '"')) == [2**31 - 1, 0.0, "x86", "main.py"]
 
 
+def test_the_chip_port_has_the_stack_of_a_chip(chip_port: Path):
+    """ESP32: 153 levels in 50 kB, of which it keeps 1 (micropython/micropython#4840 on GitHub), so 47 in 16 kB."""
+    script = "def f(n):\n try:\n  return f(n+1)\n except RuntimeError:\n  return n\nprint(f(0))"
+    done = subprocess.run([chip_port, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    assert 35 < int(done.stdout) <= 47
+
+
 def test_a_board_wakes_in_the_frozen_firmware_from_a_folder_without_any(chip_port: Path, tmp_path: Path):
     made = boards.make(tmp_path / "pump-1", 1, settings={"sync_interval_ms": 86_400_000})
     for _ in range(2):

@@ -198,6 +198,12 @@ class Board:
         return self._battery.read_uv() * self._pins.get("battery_divider", 2) // 1000
 
     def radio_up(self, until: int, cache: bytes) -> bytes:
+        try:
+            return self._associate(until, cache)
+        except (OSError, RuntimeError) as error:  # how the port says what ESP-IDF answers (network_common.c)
+            raise LinkError(FAULT_RADIO, str(error))
+
+    def _associate(self, until: int, cache: bytes) -> bytes:
         wlan = network.WLAN(network.STA_IF)
         self._wlan = wlan
         wlan.active(True)
@@ -234,7 +240,10 @@ class Board:
             self._wlan = None
 
     def rssi(self) -> int:
-        return self._wlan.status("rssi")
+        try:
+            return self._wlan.status("rssi")
+        except OSError:  # the access point has just gone
+            return 0
 
     def dns_server(self) -> tuple:
         return self._wlan.ifconfig()[3], _DNS_PORT

@@ -1,12 +1,13 @@
 """What device/board/esp32.py uses of the chip's `network`: access points that come and go, DHCP, a static address.
 
-`air` is the world: access points as (ssid, bssid, channel, rssi, password), in `heard` what the board did.
+`air` is the world: access points as (ssid, bssid, channel, rssi, password), in `heard` what the board did, in `raises`
+what ESP-IDF answers, as the port says it (ports/esp32/network_common.c, esp_exceptions_helper).
 """
 
 STA_IF = 0
 _LEASE = ("10.1.2.3", "255.255.254.0", "10.1.2.1", "10.1.2.2")
 
-air = {"points": [], "takes_channel": False, "heard": []}
+air = {"points": [], "takes_channel": False, "heard": [], "raises": None}
 
 
 class WLAN:
@@ -17,6 +18,8 @@ class WLAN:
         self._address = None
 
     def active(self, on):
+        if air["raises"]:
+            raise air["raises"]
         self._active = on
         if not on:
             self._joined = None
@@ -42,7 +45,11 @@ class WLAN:
         return self._joined is not None
 
     def status(self, what=None):
-        return self._joined[3] if what == "rssi" else 201
+        if what == "rssi":
+            if self._joined is None:
+                raise OSError("Wifi Not Connected")
+            return self._joined[3]
+        return 201
 
     def ifconfig(self, address=None):
         if address is None:
