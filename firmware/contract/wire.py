@@ -44,6 +44,7 @@ MAX_FEATURES = 128
 MAX_DEPTH = 4  # nesting of a message, the message itself included
 MAX_FLOORS = 8  # epochs named by one HELLO
 MAX_ACKS = 4  # epochs named by one ACK
+MAX_EPOCH = 0x3FFFFFFF  # an ACK or a configuration may name: behind one near the end of the numbers comes no other
 MAX_U32 = 0xFFFFFFFF
 MAX_TIME_MS = (1 << 48) - 1
 MAX_FLOAT32 = 3.4028235e38  # a board reads this as its greatest float, a wider one as a little more than that

@@ -9,7 +9,7 @@ the cloud took it in (its `local_version` is ahead of the WANT's), keys in both 
 import json
 
 from contract import merge
-from contract.wire import valid_device_id
+from contract.wire import MAX_EPOCH, MAX_U32, valid_device_id
 from device.errors import ConfigError
 from device.records import Record
 
@@ -31,12 +31,16 @@ class Config:
         try:
             with files.open(path) as file:
                 given = json.loads(file.read())  # json.load() reads byte by byte: half a millisecond here, more there
+            if not isinstance(given, dict):
+                raise ValueError("no object")
         except (OSError, ValueError) as error:
             raise ConfigError("%s: %s" % (path, error))
         self.device = _need(given, "device", str)
         if not valid_device_id(self.device):
             raise ConfigError("device must be 1 to 32 of a-z, 0-9 and -, is " + self.device)
         self.kind = _need(given, "kind", str)
+        if len(self.kind) > 32:  # the cloud would refuse every HELLO
+            raise ConfigError("kind must be at most 32 characters, is " + self.kind)
         self.schema = _need(given, "schema", str)
         self.sensor = _need(given, "sensor", dict)
         self.sensor_calls = bool(self.sensor.get("motion_mg"))  # its interrupt drives the wake line
@@ -48,10 +52,12 @@ class Config:
         self.trusted_keys = given.get("trusted_keys", {})
         self.revoked_keys = given.get("revoked_keys", [])
         self.limits = given.get("limits", {})
-        self.first_epoch = given.get("first_epoch", 1)
+        if not _are_limits(self.limits):
+            raise ConfigError("limits must be {feature: [low, high]}, are %r" % self.limits)
+        self.first_epoch = _number(given, "first_epoch", 1, MAX_EPOCH)
         self.log = given.get("log", False)
         self.chip = given.get("chip")
-        self.local_version = given.get("local_version", 0)
+        self.local_version = _number(given, "local_version", 0, MAX_U32)
         self._local = dict(given.get("settings", {}))
         if "interval_ms" in given:
             self._local.setdefault("interval_ms", given["interval_ms"])
@@ -111,6 +117,20 @@ def _wake(given: dict, sensor: dict) -> dict:
     if touch is not None and (not isinstance(touch, int) or not 0 < touch < 65536):
         raise ConfigError("touch must be a threshold of 1 to 65535, is %r" % touch)
     return {"line": line, "touch": touch, "ulp": sensor.get("driver") == "ulp"}
+
+
+def _are_limits(limits: object) -> bool:
+    try:
+        return all(high - low >= 0 for low, high in limits.values())
+    except (AttributeError, TypeError, ValueError):
+        return False
+
+
+def _number(given: dict, key: str, least: int, most: int) -> int:
+    value = given.get(key, least)
+    if not isinstance(value, int) or not least <= value <= most:
+        raise ConfigError("%s must be %d to %d, is %r" % (key, least, most, value))
+    return value
 
 
 def _need(given: dict, key: str, kind: type) -> object:

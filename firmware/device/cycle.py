@@ -152,8 +152,10 @@ def update_model(parts: Parts) -> bool:
 
 
 def choose_detector(parts: Parts) -> object:
-    """The active model, or the limits that every board has."""
+    """The active model, or the limits that every board has; None in safe mode, which the model may have led to."""
     updater = parts.updater
+    if parts.state.boot_loops >= _SAFE_MODE_RESETS:
+        return None
     switched, before = updater.switched, updater.model
     detector = updater.load(not parts.path.announced)
     if switched or updater.model is not before:

@@ -17,6 +17,8 @@ flash       W25Q32JV datasheet: a sector erase of 45 ms and 16 page programs of 
 
 from micropython import const
 
+from contract.wire import MAX_U32
+
 _ESP32 = (132000, 363000, 6336, 33, 49)
 PROFILES = {
     # uW awake, uW with the radio on, nJ of a byte sent at 1 Mbit/s, uW asleep, ms until the first line of Python
@@ -44,13 +46,17 @@ def charge(
 ) -> None:
     """Add one wake and the sleep before it to energy_uj, [active, radio, sleep, flash].
 
-    awake_ms contains radio_ms, which is not charged twice.
+    awake_ms contains radio_ms, which is not charged twice. Sums stop at 4,295 J, the width of their field.
     """
     active_uw, radio_uw, _, sleep_uw, boot_ms = profile
-    energy_uj[ACTIVE] += (boot_ms + max(0, awake_ms - radio_ms)) * active_uw // 1000
-    energy_uj[RADIO] += radio_ms * radio_uw // 1000
-    energy_uj[SLEEP] += slept_ms * sleep_uw // 1000
-    energy_uj[FLASH] += flash_bytes * _FLASH_NJ_PER_BYTE // 1000
+    spent_nj = (
+        (boot_ms + max(0, awake_ms - radio_ms)) * active_uw,
+        radio_ms * radio_uw,
+        slept_ms * sleep_uw,
+        flash_bytes * _FLASH_NJ_PER_BYTE,
+    )
+    for state in range(len(energy_uj)):
+        energy_uj[state] = min(energy_uj[state] + spent_nj[state] // 1000, MAX_U32)
 
 
 def sending_uj(tx_bytes: int, radio_uj: int, profile: tuple) -> int:

@@ -28,6 +28,7 @@ from contract.wire import (
     ACK_SAY_HELLO,
     ANSWER,
     BAD_CODE,
+    BAD_RANGE,
     CHUNK,
     DO,
     FAULT_DOWNLINK,
@@ -35,6 +36,7 @@ from contract.wire import (
     KIND_ACK,
     KIND_DO,
     KIND_WANT,
+    MAX_EPOCH,
     MAX_U32,
     QUERY,
     READINGS,
@@ -256,15 +258,20 @@ class _Talk:
         self._parts.board.watchdog_feed()
 
     def _take(self, kind: str, payload: memoryview, retained: bool) -> None:
-        """One message from the cloud. Raises WireError for one that breaks the contract."""
+        """Takes one message from the cloud. Raises WireError for one that breaks the contract."""
         message = parse_downlink(payload)
         if message[0] not in _EXPECTED[kind]:
             raise WireError(BAD_CODE, "%d on %s" % (message[0], kind))
-        _TAKERS[message[0]](self, retained, *message[1:])
+        try:
+            _TAKERS[message[0]](self, retained, *message[1:])
+        except OSError as error:  # flash refuses what it asks for: it is not done, and what the board holds still goes
+            self._parts.health.fault(error)
 
     def _take_ack(self, retained: bool, cloud_ms: int, acks: list, flags: int, heard_ms: int | None) -> None:
         state = self._state
         newest = max([entry[0] for entry in acks]) if acks else 0
+        if newest > MAX_EPOCH:
+            raise WireError(BAD_RANGE, "epoch %d" % newest)
         if newest > state.epoch or self._knows_more_than_us(acks):
             # Flash and RTC memory were wiped: this epoch's number has been used before.
             state.raise_epoch(max(newest, state.epoch))

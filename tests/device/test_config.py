@@ -89,6 +89,14 @@ def test_a_change_on_the_spot_meets_the_clouds_by_the_rule_of_each_key(tmp_path:
         ({"schema": ""}, "schema must be a str, is ''"),
         ({"settings": {"interval_ms": 5}}, "settings: interval_ms not an integer of 100 to 86400000"),
         ({"settings": {"colour": 5}}, "settings: colour unknown key"),
+        ({"kind": "k" * 33}, "kind must be at most 32 characters"),
+        ({"first_epoch": -1}, "first_epoch must be 1 to 1073741823, is -1"),
+        ({"first_epoch": "2"}, "first_epoch must be 1 to 1073741823, is '2'"),
+        ({"local_version": 1 << 32}, "local_version must be 0 to 4294967295, is 4294967296"),
+        ({"limits": ["flow.max"]}, "limits must be {feature: [low, high]}, are ['flow.max']"),
+        ({"limits": {"flow.max": [5]}}, "limits must be {feature: [low, high]}, are {'flow.max': [5]}"),
+        ({"limits": {"flow.max": [5, 4]}}, "limits must be {feature: [low, high]}, are {'flow.max': [5, 4]}"),
+        ({"limits": {"flow.max": ["a", "b"]}}, "limits must be {feature: [low, high]}, are {'flow.max': ['a', 'b']}"),
     ],
 )
 def test_what_cannot_be_used_is_refused_by_name(tmp_path: Path, change: dict[str, Any], message: str):
@@ -98,8 +106,9 @@ def test_what_cannot_be_used_is_refused_by_name(tmp_path: Path, change: dict[str
 
 
 def test_a_missing_or_damaged_file_is_named(tmp_path: Path):
-    with pytest.raises(RuntimeError, match=r"config\.json: "):
-        config(tmp_path, "result = 0", '{"device": "pu')
+    for text in ('{"device": "pu', "[1]"):
+        with pytest.raises(RuntimeError, match=r"ConfigError: .*config\.json: "):
+            config(tmp_path, "result = 0", text)
 
 
 def test_a_damaged_record_of_the_cloud_leaves_config_json_in_force(tmp_path: Path):

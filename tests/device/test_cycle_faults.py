@@ -11,6 +11,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+from cloud import wire_types as w
 from contract import wire
 from tests.support import boards
 from tests.support.boards import INTERVAL_MS, SPEED, WINDOW, press, samples_taken
@@ -48,6 +49,27 @@ from device.files import Files
 from device.rtc_state import RtcState
 state = RtcState(parts.board, Files)
 result = [state.load(), state.faults[11]]
+"""
+
+SAFE = """
+import main
+from device import cycle
+class Died(BaseException):
+    pass
+def dies(_recheck):
+    raise Died
+parts = main.make_parts()
+parts.state.load()
+parts.state.boot_loops = {resets}
+parts.state.store()
+parts.board._cause = {cause}
+parts.updater.load = dies
+try:
+    cycle.run(parts)
+except Died:
+    result = "died"
+except SystemExit:
+    result = "slept"
 """
 
 
@@ -401,3 +423,44 @@ def test_what_flash_hides_for_a_while_is_not_told_as_given_up(broker: Broker, tm
 
 def test_flash_that_refuses_what_ends_a_wake_keeps_no_wake_from_being_remembered(tmp_path: Path):
     assert evaluate(ASLEEP, boards.make(tmp_path / "pump-1", 1)) == [0, 1]
+
+
+def test_a_wish_and_a_command_that_flash_cannot_keep_fail_no_session(broker: Broker, tmp_path: Path):
+    async def live() -> tuple[TinyCloud, int]:
+        async with TinyCloud(broker.port) as cloud:
+            folder = boards.make(tmp_path / "pump-1", broker.port, settings={"sync_interval_ms": 1000})
+            for name in ("desired.0", "desired.1", "command.0", "command.1"):
+                (folder / "flash" / name).mkdir()
+            async with supervised([folder], SPEED) as [board]:
+                await board.run(wakes=2)
+                await cloud.want("pump-1", 1, {"heartbeat_rows": 50})
+                await cloud.do("pump-1", w.Do(1, wire.VERB_RAW_WINDOW))
+                await board.run(wakes=6)
+                await press(board)
+                return cloud, samples_taken(board)
+
+    cloud, taken = asyncio.run(live())
+    assert rows_of(cloud, 1) == boards.recording(taken), "no session failed, so no breaker held one back"
+    assert cloud.hellos["pump-1"][-1].config_version == 0, "the cloud sees that its wish is not in force"
+
+
+def test_an_acknowledgement_of_the_highest_epoch_there_is_changes_nothing(broker: Broker, tmp_path: Path):
+    async def live() -> tuple[TinyCloud, int]:
+        async with TinyCloud(broker.port) as cloud:
+            folder = boards.make(tmp_path / "pump-1", broker.port, settings={"sync_interval_ms": 1000})
+            async with supervised([folder], SPEED) as [board]:
+                await board.run(wakes=2)
+                forged = w.Ack(1, ((wire.MAX_U32, 9, 9, 9, 9, 9),))
+                await cloud.forge_ack("pump-1", forged)
+                await board.run(wakes=3)
+                await press(board)
+                return cloud, samples_taken(board)
+
+    cloud, taken = asyncio.run(live())
+    assert rows_of(cloud, 1) == boards.recording(taken)
+
+
+def test_safe_mode_loads_no_model(tmp_path: Path):
+    folder = boards.make(tmp_path / "pump-1", 1, world={"radio": False})
+    assert evaluate(SAFE.format(resets=2, cause=wire.WAKE_WATCHDOG), folder) == "died"
+    assert evaluate(SAFE.format(resets=3, cause=wire.WAKE_WATCHDOG), folder) == "slept", "or no update could mend it"

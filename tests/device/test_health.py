@@ -59,6 +59,9 @@ def test_counts_stop_at_the_width_of_their_field():
     assert evaluate(HEALTH + "health.count(3, 65000)\nhealth.count(3, 1000)\nresult = State.faults[3]") == 65535
     code = "State.scores[8] = 65535\nhealth.score(8.0, 8.0)\nresult = State.scores[8]"
     assert evaluate(HEALTH + code) == 65535
+    day_ms = 86_400_000
+    energy_uj = evaluate(HEALTH + f"health.spend({day_ms}, {day_ms // 2}, 0, 0)\nresult = State.energy_uj")
+    assert energy_uj == [0xFFFFFFFF, 0xFFFFFFFF, 0, 0], "a day awake is more joules than 32 bits of microjoules hold"
 
 
 def test_each_exception_counts_under_its_class():

@@ -96,6 +96,10 @@ class TinyCloud:
         """Send a command, or an answer."""
         await self._publish(device, wire.KIND_DO, w.encode(message))
 
+    async def forge_ack(self, device: str, message: w.Ack) -> None:
+        """Publish, retained, an ACK that is not this cloud's."""
+        await self._publish(device, wire.KIND_ACK, w.encode(message), retain=True)
+
     async def forget_below(self, device: str, epoch: int, next_seqs: list[int]) -> None:
         """As after a restore from a backup: expect these sequence numbers, and say so."""
         self._next[device][epoch] = list(next_seqs)
