@@ -32,7 +32,7 @@ from cloud.store.engine import make_engine
 from cloud.web.assets import shipped
 from cloud.web.pages import Pages
 from cloud.web.routes import router as web_router
-from cloud.web.schema import ReferencePage, describe_shapes
+from cloud.web.schema import ReferencePage, complete
 from cloud.web.sse import Live
 
 # Requests without a limit of their own; only a publish carries more.
@@ -69,7 +69,7 @@ def create_app(settings: Settings) -> Litestar:
         request_max_body_size=_MAX_BODY_BYTES,
         logging_config=None,
     )
-    describe_shapes(app.openapi_schema)
+    complete(app.openapi_schema)
     return app
 
 

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from litestar import MediaType, Request, Response, get
 from litestar.exceptions import HTTPException, NotFoundException, ValidationException
+from msgspec import Struct
 from sqlalchemy.exc import DBAPIError
 
 from cloud import errors
@@ -13,6 +14,30 @@ from cloud.errors import EdgewiseError, NotFound, Unavailable
 from cloud.store.engine import passes
 
 _log = logging.getLogger(__name__)
+
+
+class Problem(Struct, frozen=True, omit_defaults=True):
+    """Why a request was refused, as RFC 9457 has it, with a next step for people."""
+
+    type: str
+    """Its address: GET says what the code at its end means."""
+
+    title: str
+    status: int
+    """The HTTP status."""
+
+    detail: str
+    """What is wrong this time."""
+
+    instance: str
+    """The path that was asked for."""
+
+    next_step: str
+    """What to do about it."""
+
+    errors: list[Any] = []
+    """Of a parameter or body that is not valid: each `key` with its `message`."""
+
 
 AnyRequest = Request[Any, Any, Any]
 
@@ -55,15 +80,14 @@ def _framework(request: AnyRequest, error: HTTPException) -> Response[Any]:
     code, title = _FRAMEWORK.get(error.status_code, ("refused", "The request was refused."))
     detail = str(error.detail or title)
     next_step = "/schema describes every address"
-    extra: dict[str, Any] = {}
+    wrong: list[dict[str, Any]] = []
     if isinstance(error, NotFoundException):
         detail = f"nothing at {request.url.path}"
     elif isinstance(error, ValidationException):
-        extra["errors"] = error.extra
         wrong = cast("list[dict[str, Any]]", error.extra or [])
         said = [f"{one.get('key') or 'body'}: {one['message']}" for one in wrong if "message" in one]
         detail = "; ".join(said) or detail
-    return _answer(request, error.status_code, code, title, detail, next_step, dict(error.headers or {}), extra)
+    return _answer(request, error.status_code, code, title, detail, next_step, dict(error.headers or {}), wrong)
 
 
 def _fault(request: AnyRequest, error: Exception) -> Response[Any]:
@@ -84,18 +108,10 @@ def _answer(
     detail: str,
     next_step: str,
     headers: dict[str, str] | None = None,
-    extra: dict[str, Any] | None = None,
+    errors: list[Any] | None = None,
 ) -> Response[Any]:
     path = request.url.path
-    problem = {
-        "type": f"/problems/{code}",
-        "title": title,
-        "status": status,
-        "detail": detail,
-        "instance": path,
-        "next_step": next_step,
-        **(extra or {}),
-    }
+    problem = Problem(f"/problems/{code}", title, status, detail, path, next_step, errors or [])
     wants_page = "text/html" in request.headers.get("accept", "") and not path.startswith("/api/")
     if wants_page:
         page = request.app.state.pages.render("problem.html", problem=problem)

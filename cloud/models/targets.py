@@ -148,9 +148,7 @@ def _sentence(board: Board, candidate: Candidate, reason: int, shadow: bool) -> 
         case wire.REASON_WRONG_ABI:
             return f"the board loads .mpy ABI {_abi(target.abi)}, the artifact has {_abi(manifest.abi)}"
         case wire.REASON_SCHEMA_MISMATCH:
-            return (
-                f"the board computes features {target.schema_hash.hex()}, the model takes {manifest.schema_hash.hex()}"
-            )
+            return f"the model takes {manifest.schema}, the board computes other features ({target.schema_hash.hex()})"
         case wire.REASON_CONTRACT:
             return f"the model needs contract {manifest.min_contract}, the firmware speaks {target.contract}"
         case wire.REASON_UNKNOWN_KEY:

@@ -9,10 +9,11 @@ from typing import Any
 import msgspec
 from litestar import Request
 from litestar.openapi.plugins import OpenAPIRenderPlugin
-from litestar.openapi.spec import OpenAPI, Schema
+from litestar.openapi.spec import OpenAPI, OpenAPIMediaType, OpenAPIResponse, OpenAPIType, Reference, Schema
 from litestar.serialization import encode_json
 from markupsafe import Markup
 
+from cloud.problems import Problem
 from cloud.web.filters import shape
 
 _METHODS = ("get", "post", "put", "patch", "delete")
@@ -33,9 +34,10 @@ class ReferencePage(OpenAPIRenderPlugin):
         return page.encode()
 
 
-def describe_shapes(document: OpenAPI) -> None:
-    """Puts the docstrings of our structs and of their fields into the document: said once, read everywhere."""
-    shapes = document.components.schemas or {}
+def complete(document: OpenAPI) -> None:
+    """Puts right what Litestar cannot know: our problems, rows that travel as arrays, and what docstrings say."""
+    shapes = document.components.schemas = document.components.schemas or {}
+    _answer_problems(document, shapes)
     for cls in _subclasses(msgspec.Struct):
         shape_of_class = shapes.get(cls.__name__)
         if shape_of_class is None or not cls.__module__.startswith("cloud."):
@@ -45,6 +47,37 @@ def describe_shapes(document: OpenAPI) -> None:
             field = (shape_of_class.properties or {}).get(name)
             if isinstance(field, Schema):
                 field.description = text
+        if cls.__struct_config__.array_like:
+            _as_array(shape_of_class)
+
+
+def _answer_problems(document: OpenAPI, shapes: dict[str, Schema]) -> None:
+    """Litestar describes a 400 in a form of its own, which nobody gets; every error is a Problem."""
+    fields = msgspec.structs.fields(Problem)
+    types: dict[type[Any], OpenAPIType] = {str: OpenAPIType.STRING, int: OpenAPIType.INTEGER}
+    shapes["Problem"] = Schema(
+        type=OpenAPIType.OBJECT,
+        title="Problem",
+        properties={field.name: Schema(type=types.get(field.type, OpenAPIType.ARRAY)) for field in fields},
+        required=[field.name for field in fields if field.required],
+    )
+    content = {"application/problem+json": OpenAPIMediaType(schema=Reference("#/components/schemas/Problem"))}
+    for item in (document.paths or {}).values():
+        for operation in (getattr(item, method) for method in _METHODS):
+            if operation is not None:
+                operation.responses.pop("400", None)
+                operation.responses["default"] = OpenAPIResponse("What was refused, and why.", content=content)
+
+
+def _as_array(shape_of_class: Schema) -> None:
+    fields = shape_of_class.properties or {}
+    for name, field in fields.items():
+        if isinstance(field, Schema):
+            field.title = name
+    shape_of_class.type = OpenAPIType.ARRAY
+    shape_of_class.prefix_items = list(fields.values())
+    shape_of_class.min_items = shape_of_class.max_items = len(fields)
+    shape_of_class.properties = shape_of_class.required = None
 
 
 def _subclasses(cls: type[Any]) -> Iterator[type[Any]]:

@@ -1,5 +1,6 @@
 """Health, metrics, problems, the API reference, and the bounds of live updates."""
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -143,6 +144,25 @@ def test_the_reference_describes_every_shape_and_field_in_words(web: Web) -> Non
     page = web.anyone.get("/schema", headers={"Accept": "text/html"})
     assert "POST /api/v1/models" in page.text
     assert "https://" not in page.text
+
+
+def test_the_reference_describes_what_clients_really_get(web: Web, fleet: Fleet) -> None:
+    document = web.get("/schema/openapi.json")
+    shapes = document["components"]["schemas"]
+    operations = [op for path in document["paths"].values() for op in path.values() if "operationId" in op]
+    (answer,) = {json.dumps(op["responses"]["default"]["content"]) for op in operations}
+    assert json.loads(answer) == {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    assert not any("400" in op["responses"] for op in operations)
+    for refused in (web.anyone.get("/api/v1/devices/UP"), web.anyone.get("/nowhere")):
+        assert set(shapes["Problem"]["required"]) <= refused.json().keys() <= set(shapes["Problem"]["properties"])
+
+    fleet.joined("rows-1")
+    fleet.readings("rows-1", [[1]])
+    (row,) = web.get("/api/v1/devices/rows-1/readings")["rows"]
+    assert shapes["Row"]["type"] == "array"
+    assert [item["title"] for item in shapes["Row"]["prefixItems"]] == ["at_ms", "epoch", "seq", "values"]
+    assert [type(value) for value in row] == [int, int, int, list]
+    assert shapes["Row"]["maxItems"] == len(row)
 
 
 def test_live_updates_are_bounded_and_a_watcher_too_many_is_told_so(web: Web) -> None:

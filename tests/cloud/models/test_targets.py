@@ -52,7 +52,7 @@ def test_a_board_keeps_what_it_runs_even_when_it_would_not_take_it_anew() -> Non
         ({"arch": "rv32imc"}, {}, wire.REASON_WRONG_ARCH, "the board is rv32imc, the nearest artifact is for x64"),
         ({"abi": 1538}, {}, wire.REASON_WRONG_ABI, "loads .mpy ABI 6.2, the artifact has 6.3"),
         ({}, {"min_contract": 2}, wire.REASON_CONTRACT, "needs contract 2, the firmware speaks 1"),
-        ({}, {"schema": OTHER_SCHEMA}, wire.REASON_SCHEMA_MISMATCH, "computes features"),
+        ({}, {"schema": OTHER_SCHEMA}, wire.REASON_SCHEMA_MISMATCH, f"the model takes {OTHER_SCHEMA}, the board"),
         ({"key_ids": ("00" * 8,)}, {}, wire.REASON_UNKNOWN_KEY, "does not trust publisher key"),
         ({}, {"expires": NOW_S}, wire.REASON_EXPIRED, "expired"),
         ({"sequence": 2}, {}, wire.REASON_OLD_SEQUENCE, "nothing below sequence 2, the artifact has 1"),
