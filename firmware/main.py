@@ -12,14 +12,14 @@ from contract.wire import FORMAT_BLOB, FORMAT_NATIVE, MAX_DOWN_BYTES
 DOWNLINK = memoryview(bytearray(MAX_DOWN_BYTES))
 
 # Pins by chip and role. wake: the line that ends a sleep, RTC pins only; touch: a touch pad; scl, sda: I2C; adc: a pin
-# of ADC1; onewire: DS18B20; battery: an ADC pin behind a divider of "battery_divider" (2) to 1. None: there is no such
-# thing. They are pins that common development boards have free; docs/sensors.md: the wiring.
+# of ADC1; onewire: DS18B20; battery: an ADC pin behind a divider of "battery_divider" (2) to 1. None or left out: there
+# is no such thing. They are pins that common development boards have free; docs/sensors.md: the wiring.
 PINS = {
     "ESP32": {"wake": 33, "touch": 32, "scl": 22, "sda": 21, "adc": 34, "onewire": 4, "battery": None},
-    "ESP32S2": {"wake": 4, "touch": 5, "scl": 9, "sda": 8, "adc": 6, "onewire": 7, "battery": None},
-    "ESP32S3": {"wake": 4, "touch": 5, "scl": 9, "sda": 8, "adc": 6, "onewire": 7, "battery": None},
-    "ESP32C3": {"wake": 4, "touch": None, "scl": 6, "sda": 5, "adc": 3, "onewire": 7, "battery": None},
-    "ESP32C6": {"wake": 4, "touch": None, "scl": 7, "sda": 6, "adc": 3, "onewire": 5, "battery": None},
+    "ESP32S2": {"wake": 4, "scl": 9, "sda": 8, "adc": 6, "onewire": 7, "battery": None},
+    "ESP32S3": {"wake": 4, "scl": 9, "sda": 8, "adc": 6, "onewire": 7, "battery": None},
+    "ESP32C3": {"wake": 4, "scl": 6, "sda": 5, "adc": 3, "onewire": 7, "battery": None},
+    "ESP32C6": {"wake": 4, "scl": 7, "sda": 6, "adc": 3, "onewire": 5, "battery": None},
 }
 
 if sys.platform == "esp32":

@@ -188,7 +188,7 @@ def test_a_chip_that_touch_cannot_wake_says_so_before_it_sleeps():
             result.append(str(error))
     """
     assert on_chip(code) == [
-        "touch wakes an ESP32 only: MicroPython sets no threshold on an ESP32S3",
+        "MicroPython sets no threshold for touch on ESP32S3",
         "main.py names no pin for touch on ESP32C3",
     ]
 

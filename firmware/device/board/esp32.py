@@ -103,7 +103,7 @@ class Board:
         if line and CHIP == "ESP32C3" and not hasattr(esp32, "wake_on_gpio"):
             raise ConfigError("wake_line needs a MicroPython with esp32.wake_on_gpio on a C3: 1.27 or later")
         if self._wake.get("touch") and self._pin("touch") and CHIP != "ESP32":
-            raise ConfigError("touch wakes an ESP32 only: MicroPython sets no threshold on an " + CHIP)
+            raise ConfigError("MicroPython sets no threshold for touch on " + CHIP)
 
     def wake_cause(self) -> int:
         cause = machine.reset_cause()
