@@ -152,7 +152,7 @@ def _int16_source(estimator: Any, affine: Affine, threshold: float) -> str:
         return _float_source(estimator, affine, threshold)
 
 
-def _integer_source(made: table.Integers, threshold: float) -> str:
+def _integer_source(made: "table.Integers", threshold: float) -> str:
     return f"""\
 {type_defines(INT16)}#include "gaussian.h"
 #define MODEL_FEATURES {len(made.mean)}
