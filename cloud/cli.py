@@ -22,6 +22,7 @@ from contract import wire
 
 Command = Callable[..., Any]
 _WIDTH_OF_A_FILE = 140
+_WHY_IN_A_LIST = 40  # `device show` has all of it
 
 _data = click.option("--data", metavar="DIR", help="Data folder (EDGEWISE_DATA_DIR, else ./edgewise-data).")
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -68,6 +69,11 @@ def terminal() -> Console:
 def when(ms: int | None) -> str:
     """A time for people, UTC."""
     return "never" if ms is None else datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def shortened(text: str, length: int) -> str:
+    """The text, cut at `length` characters."""
+    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 @click.command()
@@ -182,7 +188,7 @@ def device_list(find: str | None, presence: str | None, data: str | None, server
             board["presence"],
             when(board["last_contact_ms"]),
             _model(board["model"]),
-            board["wanted"]["why"] or _model(board["wanted"]),
+            shortened(board["wanted"]["why"], _WHY_IN_A_LIST) or _model(board["wanted"]),
             _update(board["update"]),
             str(board["set_aside"]),
         )
@@ -293,6 +299,7 @@ def _detail_tables(detail: dict[str, Any]) -> Iterator[Table]:
     facts = Table(box=None, show_header=False, title=board["device"], title_justify="left")
     lines = {
         "kind": board["kind"],
+        "tags": ", ".join(detail["tags"]) or "-",
         "presence": board["presence"],
         "last contact": when(board["last_contact_ms"]),
         "model": _model(board["model"]),

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import httpx
 
-from cloud.errors import EdgewiseError, Unavailable
+from cloud.errors import BadRequest, EdgewiseError, Unavailable
 from cloud.processes import read_state
 from cloud.settings import Settings
 
@@ -57,6 +57,8 @@ class Client:
 
     def request(self, method: str, path: str, **parts: Any) -> Any:
         """Any request under /api/v1, parts as httpx takes them; returns the JSON of the answer, None without a body."""
+        if {".", ".."} & set(path.split("/")) or set(path) & set("?#%"):
+            raise BadRequest(f"{path} holds what no name does", "give a name as a list shows it")
         try:
             answer = self._http.request(method, f"/api/v1{path}", **parts)
         except httpx.HTTPError as error:

@@ -6,6 +6,8 @@ model_export's and `edgewise model publish` the cloud's, because neither of the 
 
 import errno
 import importlib
+import io
+import sys
 from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
@@ -68,6 +70,9 @@ class _Edgewise(click.Group):
         return _load(parts[0]) if len(parts) == 1 else _Composed(cmd_name, parts, summary)
 
     def invoke(self, ctx: click.Context) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # a kind of board may hold letters that this locale does not have
+                stream.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(ctx)
         except OSError as error:  # a folder that is not there or not ours, a full disk: no fault of the program

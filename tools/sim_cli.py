@@ -14,6 +14,7 @@ from contract import wire
 from device.board import CLOCK_START_MS
 from model_export import data, keys, windows
 from model_export.errors import ModelError
+from tools.firmware import CompileFailed
 from tools.provision import BoardPlan, Broker, ProvisioningError, make_board, read_login
 from tools.simulate import BoardFailed, SimulatedBoard, supervised
 
@@ -88,7 +89,7 @@ def run(folders: tuple[Path, ...], wakes: int, speed: float, as_json: bool) -> N
         boards = asyncio.run(_run(folders, wakes, speed))
     except FileNotFoundError as error:
         raise click.ClickException(f"{error.filename} is missing: make the board with `edgewise sim new`") from None
-    except BoardFailed as error:
+    except (BoardFailed, CompileFailed) as error:
         raise click.ClickException(str(error)) from None
     found = [_figures(board) for board in boards]
     if as_json:

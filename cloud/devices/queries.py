@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.devices import stability, views
 from cloud.devices.presence import Presence, expected_contact_ms, presence, presence_is
+from cloud.devices.tags import tags_of
 from cloud.errors import NotFound
 from cloud.inference.tables import answers
 from cloud.models.tables import assignments
@@ -110,6 +111,7 @@ async def show_device(connection: AsyncConnection, device: str, now_ms: int) -> 
             f"{channel.name} ({channel.unit})" for channel in await channels_of(connection, row["schema_hash"], 0)
         ],
         stability=await stability.of_device(connection, device),
+        tags=(await tags_of(connection, [device]))[device],
     )
 
 

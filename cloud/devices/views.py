@@ -221,6 +221,7 @@ class DeviceDetail(Struct, frozen=True):
     """The last 50, newest first."""
     stability: Stability | None
     """None: the board has not counted in its model's bins yet, or the model has none."""
+    tags: list[str]
 
 
 class Event(Struct, frozen=True):

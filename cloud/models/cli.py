@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.progress import wrap_file
 from rich.table import Table
 
-from cloud.cli import remote, served, show, terminal, when
-from contract import wire
+from cloud.cli import remote, served, shortened, show, terminal, when
+from contract import artifact, wire
 
 _TO = "Who shall run it: all (it becomes the champion), none, kind:KIND, or board ids with commas."
 _PUBLIC_KEY = re.compile(r"\b[0-9a-f]{128}\b")
@@ -37,12 +37,18 @@ def publish(files: tuple[Path, ...], to: str, note: str, data: str | None, serve
 
     Signatures are checked against the keys the server trusts. Either everything happens or nothing.
     """
+    for file in files:
+        try:
+            artifact.split(file.read_bytes())
+        except artifact.ArtifactError as error:
+            raise click.ClickException(f"{file} is no artifact: {error}; `edgewise model export` makes one") from None
     cards = [card for file in files if (card := file.with_suffix(".card.json")).exists()]
     with served(data, server) as client, ExitStack() as open_files:
         parts = [("artifact", (file.name, open_files.enter_context(_read(file)))) for file in files]
         parts += [("card", (card.name, open_files.enter_context(card.open("rb")))) for card in cards]
         done = client.request("POST", "/models", files=parts, data={"to": to, "note": note})
-    _print_deployed(done, as_json)
+    added = len(done["artifacts"])
+    _print_deployed(done, as_json, f": {added} artifact{'s' if added != 1 else ''} added")
 
 
 @model.command("list")
@@ -321,12 +327,11 @@ def _read(file: Path) -> Generator[IO[bytes]]:
             yield watched
 
 
-def _print_deployed(done: dict[str, Any], as_json: bool) -> None:
+def _print_deployed(done: dict[str, Any], as_json: bool, said: str = "") -> None:
     if as_json:
         show(True, done)
         return
-    added = len(done["artifacts"])
-    click.echo(f"{done['name']} {done['version']}: {added} artifact{'s' if added != 1 else ''} added")
+    click.echo(f"{done['name']} {done['version']}{said}")
     _print_boards(done["boards"])
 
 
@@ -346,5 +351,4 @@ def _names(names: list[str], most: int = 12) -> str:
 
 
 def _text(value: Any) -> str:
-    text = "-" if value is None else str(value)
-    return text if len(text) <= 60 else text[:59] + "…"
+    return shortened("-" if value is None else str(value), 60)

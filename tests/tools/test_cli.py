@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import time
@@ -55,6 +56,16 @@ def test_module_that_cannot_be_imported_breaks_its_own_command_only(monkeypatch:
     broken = runner.invoke(cli.main, ["up"])
     assert broken.exit_code == 1
     assert "No module named 'cloud.no_such_module'. Run `make setup`" in broken.output
+
+
+def test_letters_that_the_locale_lacks_are_escaped():
+    script = (
+        "import click; from tools import cli; "
+        "cli._load = lambda part: click.Command('up', callback=lambda: print(chr(252))); cli.main(['up'])"
+    )
+    environ = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, env=environ, timeout=60, check=True)
+    assert done.stdout == b"\\xfc\n"
 
 
 def test_unknown_command_is_a_usage_error():

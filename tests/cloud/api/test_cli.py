@@ -1,6 +1,7 @@
 """`edgewise model ...` and `edgewise keys ...` against a real server."""
 
 import json
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -124,6 +125,9 @@ def test_boards_are_tagged(web: Web, fleet: Fleet) -> None:
     assert done.output == "tagged-1: line-1, wet\ntagged-2: line-1, wet\n"
     done = CliRunner().invoke(device, ["tag", "tagged-1", "--remove", "wet", "--json"], env=environ)
     assert json.loads(done.output) == {"tagged-1": ["line-1"]}
+    shown = CliRunner().invoke(device, ["show", "tagged-1"], env=environ | {"COLUMNS": "80"}).output
+    assert "line-1, wet" not in shown, "wet was taken away"
+    assert re.search(r"tags +line-1", shown)
     for words in (["--find", "line-1"], ["--find", "TAGGED-", "--presence", "new"]):
         found = json.loads(CliRunner().invoke(device, ["list", "--json", *words], env=environ).output)
         assert [board["device"] for board in found] == ["tagged-1", "tagged-2"]
@@ -202,6 +206,8 @@ def test_keys_are_trusted_from_a_file_listed_and_revoked(edgewise: Any, tmp_path
         (("model", "follow", "nobody"), "no device nobody"),
         (("model", "trace", "nobody", "1", "0"), "no event nobody 1/0"),
         (("keys", "distrust", "0" * 16), "no publisher key"),
+        (("model", "show", "x/../y"), "holds what no name does"),
+        (("model", "publish", __file__), f"{__file__} is no artifact"),
     ],
 )
 def test_a_mistake_ends_with_its_cause_and_status_1(edgewise: Any, words: tuple[str, ...], said: str) -> None:
