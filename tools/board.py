@@ -141,6 +141,21 @@ def probe(port: str) -> Running:
         ) from None
 
 
+def _wake_and_probe(port: str) -> Running:
+    """probe(), of a board that does not answer because it sleeps after a restart by esptool. Raises BoardError."""
+    try:
+        return probe(port)
+    except BoardError as error:
+        if "raw repl" not in error.cause:
+            raise
+        silent = error
+    try:
+        detect_chip(port)
+    except BoardError:
+        raise silent from None
+    return probe(port)
+
+
 def check_running(running: Running) -> str:
     """The arch to build for; refuses a MicroPython that could not load the firmware. Raises BoardError."""
     abi = f"{running.mpy_version}.{running.mpy_sub_version}"
@@ -189,7 +204,7 @@ def deploy(port: str, config: Path, artifacts: list[Path]) -> Deployed:
     """
     device = _device_of(config)
     named = _named_by(config)
-    running = probe(port)
+    running = _wake_and_probe(port)
     arch = check_running(running)
     artifact = choose_artifact(artifacts, arch) if artifacts else None
     with tempfile.TemporaryDirectory(prefix=f"edgewise-{device}-") as work:

@@ -46,6 +46,7 @@ def asleep(board, ms=61000):
     except machine.Asleep:
         return esp32.armed
 board = make()
+chip["reset"] = machine.DEEPSLEEP_RESET
 %s
 """ % ([HOME, FAR, OTHER], PINS, textwrap.dedent(code))
     return chip.on_chip(whole, environ)
@@ -193,6 +194,21 @@ def test_a_chip_that_touch_cannot_wake_says_so_before_it_sleeps():
     ]
 
 
+@pytest.mark.parametrize(
+    ("reset", "waited"), [("PWRON_RESET", [3000]), ("DEEPSLEEP_RESET", []), ("HARD_RESET", []), ("WDT_RESET", [])]
+)
+def test_a_board_whose_reset_was_pressed_can_be_interrupted_before_it_sleeps(reset: str, waited: list[int]):
+    code = f"""
+    chip["reset"], waited = machine.{reset}, []
+    class Time:
+        sleep_ms = waited.append
+    port.time = Time
+    asleep(board)
+    result = [waited, sum(waited) + chip["asked_ms"]]
+    """
+    assert on_chip(code) == [waited, 61000]
+
+
 def test_a_board_sleeps_whatever_becomes_of_its_wake_sources():
     code = """
     def refuse(on):
@@ -203,8 +219,13 @@ def test_a_board_sleeps_whatever_becomes_of_its_wake_sources():
     assert on_chip(code) == [{}, 61000]
 
 
-@pytest.mark.parametrize(("reset", "said"), [("PWRON_RESET", 11), ("HARD_RESET", 11), ("DEEPSLEEP_RESET", 1)])
-def test_a_board_that_cannot_run_can_be_read_and_interrupted_after_a_reset(reset: str, said: int, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("reset", "said", "asked_ms"),
+    [("PWRON_RESET", 11, 597_000), ("HARD_RESET", 11, 600_000), ("DEEPSLEEP_RESET", 1, 600_000)],
+)
+def test_a_board_that_cannot_run_can_be_read_and_interrupted_after_a_reset(
+    reset: str, said: int, asked_ms: int, tmp_path: Path
+):
     """Without config.json; a chip with USB of its own is gone from the bus while it sleeps."""
     code = f"""
     import main
@@ -213,18 +234,17 @@ def test_a_board_that_cannot_run_can_be_read_and_interrupted_after_a_reset(reset
         print_exception = told.append
     class Time:
         sleep = waited.append
-    machine.chip["reset"] = machine.{reset}
-    make()
+    chip["reset"] = machine.{reset}
     main.port, main.sys, port.sys = port, Sys, Sys
     real, port.time = port.time, Time
-    Time.time_ns, Time.ticks_ms = real.time_ns, real.ticks_ms
+    Time.time_ns, Time.ticks_ms, Time.sleep_ms = real.time_ns, real.ticks_ms, print
     try:
         main.main()
     except machine.Asleep:
         pass
     result = [len(told), sum(waited), chip["asked_ms"]]
     """
-    assert on_chip(code, {"EDGEWISE_BOARD_DIR": str(tmp_path)}) == [said, said - 1, 600_000]
+    assert on_chip(code, {"EDGEWISE_BOARD_DIR": str(tmp_path)}) == [said, said - 1, asked_ms]
 
 
 def test_a_role_without_a_pin_is_named():

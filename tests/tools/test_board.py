@@ -152,6 +152,31 @@ def test_deploy_removes_modules_of_an_earlier_release_and_keeps_what_the_board_m
     assert (repl_board.files / "epoch.0").exists()
 
 
+def test_a_board_that_sleeps_is_restarted_and_asked_again(config: Path, monkeypatch: pytest.MonkeyPatch):
+    """On a chip the lines that esptool pulls restart it, and it stays awake for three seconds after that."""
+    steps: list[str] = []
+    asleep = board.BoardError("program-failed", "mpremote on p failed: could not enter raw repl", "press reset")
+
+    def probe(_port: str) -> board.Running:
+        steps.append("probe")
+        if steps == ["probe"]:
+            raise asleep
+        raise board.BoardError("no-answer", "far enough", "")
+
+    def restart(_port: str) -> None:
+        steps.append("restart")
+
+    monkeypatch.setattr(board, "probe", probe)
+    monkeypatch.setattr(board, "detect_chip", restart)
+    with pytest.raises(board.BoardError, match="far enough"):
+        board.deploy("p", config, [])
+    assert steps == ["probe", "restart", "probe"]
+    steps.clear()
+    monkeypatch.setattr(board, "detect_chip", board.choose_port)  # fails as a port does that is gone
+    with pytest.raises(board.BoardError, match="could not enter raw repl"):
+        board.deploy("p", config, [])
+
+
 def test_deploy_restarts_the_board_at_the_end(repl_board: ReplBoard, config: Path):
     board.probe(repl_board.port)
     before = repl_board.starts

@@ -27,6 +27,7 @@ from device.wakes import ARM_NONE, ARM_RELEASE
 
 ROOT = ""
 _LINGER_S = const(10)  # a chip's own USB port takes a second to come up
+_DESK_MS = const(3000)
 _WATCHDOG_MS = const(60000)  # over the longest time between two feeds, a session's one silent wait
 _DNS_PORT = const(53)
 _CACHE = (
@@ -129,10 +130,15 @@ class Board:
         return self.woke_ms + time.ticks_diff(time.ticks_ms(), self._start_ticks)
 
     def deep_sleep(self, sleep_ms: int) -> None:
+        if self.wake_cause() == WAKE_COLD:
+            # Asleep it has no serial line, and a wake may be short: now whoever has just pressed reset gets hold of it.
+            time.sleep_ms(_DESK_MS)
+            sleep_ms = max(1, sleep_ms - _DESK_MS)
         try:
             self._arm()
-        finally:
-            machine.deepsleep(sleep_ms)  # whatever became of that: by the timer it wakes
+        except Exception as error:  # noqa: BLE001 - whatever became of that: by the timer it wakes
+            sys.print_exception(error)
+        machine.deepsleep(sleep_ms)
 
     def linger(self, error: Exception) -> None:
         """After a reset somebody may be at the board: stay awake, for the serial line to be read and interrupted."""
