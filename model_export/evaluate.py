@@ -16,8 +16,10 @@ from model_export.evaluate_data import Recording
 from model_export.evaluate_measures import (
     Alarms,
     Confusion,
+    Detections,
     Episodes,
     confusion,
+    count_detections,
     count_episodes,
     drifted_at,
 )
@@ -43,7 +45,8 @@ class SkabResult:
 @dataclass(frozen=True, slots=True)
 class NabResult:
     """One series. labelled: its windows, those in the training part too; retrained_at: row at which the one retrain
-    took place, or None; `retrained` counts with it."""
+    took place, or None; `retrained` counts with it. told: what a board with the retrain tells of it, each_row: every
+    row in alarm, as detections of the benchmark."""
 
     name: str
     window: int
@@ -51,6 +54,8 @@ class NabResult:
     frozen: Episodes
     retrained: Episodes
     retrained_at: int | None
+    told: Detections
+    each_row: Detections
 
 
 def compiled(key: PublisherKey) -> Scorer:
@@ -85,20 +90,22 @@ def nab(recording: Recording, setting: recipe.Setting, score: Scorer) -> NabResu
     model = recipe.fit(recording.part(0, start), window, recipe.NAB_TOKENS, setting)
     alarms = alarms_of(model, recording, 0, score)
     alarms[:start] = False
-    frozen = count_episodes(recording.hours, alarms, recording.spans, start)
+    frozen = retrained = count_episodes(recording.hours, alarms, recording.spans, start)
     at = drifted_at(alarms, start, start, DRIFT_SHARE)
-    if at is None:
-        return NabResult(recording.name, window, len(recording.spans), frozen, frozen, None)
-    recent = recipe.fit(recording.part(at - start, at), window, recipe.NAB_TOKENS, setting)
-    after = alarms_of(recent, recording, at - window + 1, score)
-    alarms = np.concatenate((alarms[:at], after[at:]))
+    if at is not None:
+        recent = recipe.fit(recording.part(at - start, at), window, recipe.NAB_TOKENS, setting)
+        after = alarms_of(recent, recording, at - window + 1, score)
+        alarms = np.concatenate((alarms[:at], after[at:]))
+        retrained = count_episodes(recording.hours, alarms, recording.spans, start)
     return NabResult(
         recording.name,
         window,
         len(recording.spans),
         frozen,
-        count_episodes(recording.hours, alarms, recording.spans, start),
+        retrained,
         at,
+        told=count_detections(recording.hours, board.told(alarms), recording.spans, start),
+        each_row=count_detections(recording.hours, alarms, recording.spans, start),
     )
 
 

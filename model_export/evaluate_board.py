@@ -35,6 +35,16 @@ with open('scores', 'wb') as scores:
         scores.write(score)
 """
 
+_ALARM = """
+from contract.wire import EVENT_ANOMALY
+from device.alarm import alarm_after
+state = 0
+with open('alarms', 'rb') as alarms, open('told', 'wb') as told:
+    for anomalous in alarms.read():
+        state, event = alarm_after(state, anomalous)
+        told.write(bytes((event == EVENT_ANOMALY,)))
+"""
+
 
 def export(model: Model, key: PublisherKey) -> bytes:
     """The signed artifact of a model for this machine, its parity with scikit-learn proven on the way."""
@@ -49,10 +59,29 @@ def scores(packed: bytes, series: Series) -> npt.NDArray[np.float64]:
     _, manifest, _, payload = artifact.split(packed)
     counts = to_counts(series, parse_schema(manifest.schema))
     with tempfile.TemporaryDirectory(prefix="edgewise-evaluate-") as work:
-        folder = Path(work)
-        (folder / "contract").symlink_to(Path(contract.__file__).resolve().parent)
+        folder = _with_firmware(work)
         (folder / "model.mpy").write_bytes(payload)
         np.ascontiguousarray(counts).tofile(folder / "samples")
         runtime.run(_BOARD, [manifest.schema], folder)
         given = np.fromfile(folder / "scores", dtype=np.float32)
     return given.astype(np.float64)
+
+
+def told(alarms: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Rows at which a board that finds these windows anomalous, (rows,), one a wake, sends an anomaly.
+
+    By the firmware's own alarm: at its onset, and now and then while it lasts.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgewise-evaluate-") as work:
+        folder = _with_firmware(work)
+        alarms.tofile(folder / "alarms")
+        runtime.run(_ALARM, [], folder)
+        return np.fromfile(folder / "told", dtype=np.bool_)
+
+
+def _with_firmware(work: str) -> Path:
+    """A folder in which MicroPython finds the firmware's modules."""
+    firmware = Path(contract.__file__).resolve().parents[1]
+    for name in ("contract", "device"):
+        (Path(work) / name).symlink_to(firmware / name)
+    return Path(work)

@@ -140,6 +140,50 @@ def count_episodes(hours: Hours, alarms: Alarms, spans: Spans, start: int) -> Ep
     return Episodes(len(ahead), hit, len(false), int(normal.sum()), int((alarms & normal).sum()), float(points))
 
 
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """Detections as Numenta's own scorer counts them, standard profile (nab/sweeper.py of its repository).
+
+    outside: detections outside windows, each of which costs up to 0.11 points, as one after the other does; points: of
+    the first detection in each window 1 at its start, falling to 0 at its end, of a window without one -1.
+    """
+
+    windows: int = 0
+    outside: int = 0
+    points: float = 0.0
+
+    def __add__(self, other: "Detections") -> "Detections":
+        return Detections(self.windows + other.windows, self.outside + other.outside, self.points + other.points)
+
+    @property
+    def score(self) -> float | None:
+        """100 when every window is hit at its start and nothing else is detected, 0 for silence, below 0 for worse;
+        None without windows."""
+        return 100 * (self.points + self.windows) / (2 * self.windows) if self.windows else None
+
+
+def count_detections(hours: Hours, detected: Alarms, spans: Spans, start: int) -> Detections:
+    """One series, scored from row `start` on; detected: (rows,), where a detection is."""
+    rows = np.arange(len(hours))
+    detected = detected & (rows >= start)
+    inside = np.zeros(len(hours), dtype=np.bool_)
+    ends: list[tuple[int, int]] = []  # (last row, rows) of each window
+    points = 0.0
+    for first, last in sorted(span for span in spans if span[1] >= hours[start]):
+        within = np.flatnonzero((hours >= first) & (hours <= last))
+        inside[within] = True
+        ends.append((int(within[-1]), len(within)))
+        found = within[detected[within]]
+        position = (int(found[0]) - ends[-1][0] - 1) / len(within) if len(found) else 0.0
+        points += _sigmoid(position) / _BEST_HIT if len(found) else -1.0
+    outside = np.flatnonzero(detected & ~inside)
+    for row in outside.tolist():
+        before = [(last, count) for last, count in ends if last < row]
+        position = (row - before[-1][0]) / max(1, before[-1][1] - 1) if before else np.inf
+        points += _FALSE_POSITIVE_WEIGHT * _sigmoid(float(position))
+    return Detections(len(ends), len(outside), float(points))
+
+
 def drifted_at(alarms: Alarms, start: int, length: int, share: float) -> int | None:
     """The first row by which more than `share` of the last `length` rows, all from `start` on, were in alarm."""
     counts = np.concatenate(([0], np.cumsum(alarms[start:])))

@@ -10,7 +10,8 @@ from click.testing import CliRunner
 from model_export import evaluate, evaluate_data, evaluate_measures, evaluate_recipe, evaluate_sensitivity
 from model_export.cli_evaluate import evaluate as command
 from model_export.errors import ModelError
-from model_export.evaluate_measures import Confusion, Episodes, confusion, count_episodes, drifted_at
+from model_export.evaluate_board import told
+from model_export.evaluate_measures import Confusion, Episodes, confusion, count_detections, count_episodes, drifted_at
 from model_export.evaluate_recipe import Setting
 
 HOURS = np.arange(0.0, 200.0)
@@ -84,6 +85,32 @@ def test_the_mean_score_is_100_for_early_hits_alone_and_0_for_silence():
     assert 70 < late < 80
     assert 97 < false < 97.5
     assert Episodes().mean_score is None
+
+
+def test_detections_are_scored_as_the_benchmark_s_own_scorer_does():
+    """Values of nab/sweeper.py for windows of 11 rows: by position in a window, and by distance behind one."""
+    spans = [(50.0, 60.0), (150.0, 160.0)]
+
+    def sigmoid(position: float) -> float:
+        return 2 / (1 + np.exp(5 * position)) - 1
+
+    def points(*rows: int) -> float:
+        return count_detections(HOURS, alarms_at(*rows), spans, 20).points
+
+    assert count_detections(HOURS, alarms_at(50, 150), spans, 20).score == pytest.approx(100)
+    assert count_detections(HOURS, alarms_at(), spans, 20).score == 0
+    best = sigmoid(-1)
+    assert points(55, 58, 150) == pytest.approx(sigmoid(-6 / 11) / best + 1)
+    assert points(50, 150, 165) == pytest.approx(2 + 0.11 * sigmoid(5 / 10))
+    assert points(30, 50, 120, 121, 150) == pytest.approx(2 - 3 * 0.11)
+    assert count_detections(HOURS, alarms_at(5, 30), spans, 20).outside == 1
+
+
+def test_a_board_tells_the_onset_of_an_alarm_and_reminds_of_it():
+    alarms = np.zeros(200, dtype=np.bool_)
+    alarms[10:150] = True
+    alarms[[80, 170]] = (False, True)
+    assert np.flatnonzero(told(alarms)).tolist() == [10, 70, 130, 170]
 
 
 def test_drift_is_seen_when_most_of_a_span_was_in_alarm_and_not_before():
