@@ -163,6 +163,9 @@ class Link:
             self.turns = stream.turns
             self.tx_bytes += stream.tx_bytes
             self.rx_bytes += stream.rx_bytes
+        if failed and (session is None or not session.connected):
+            # Whatever stood in the way may be what the cache says: another access point, an address others have now.
+            self.radio_cache = bytes(24)
         self._session = self._stream = None
         self._board.radio_down()
         self.radio_ms += time.ticks_diff(time.ticks_ms(), self._began)
