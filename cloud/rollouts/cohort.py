@@ -156,14 +156,16 @@ async def let_go(connection: AsyncConnection, rollout: int) -> None:
 async def measured_period_ms(connection: AsyncConnection, names: Sequence[str]) -> int:
     """How often the boards report: the median of the last reports' periods, an hour when there are none."""
     periods: list[int] = []
+    last = (
+        sa.select(health.c.period_ms)
+        .where(health.c.device == devices.c.device, health.c.period_ms > 0)
+        .order_by(health.c.epoch.desc(), health.c.seq.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
     for part in outbox.chunks(names):
-        query = (
-            sa.select(health.c.device, health.c.period_ms)
-            .where(health.c.device.in_(part), health.c.period_ms > 0)
-            .order_by(health.c.device, health.c.epoch, health.c.seq)
-        )
-        last = {row.device: row.period_ms for row in await connection.execute(query)}
-        periods.extend(last.values())
+        found = await connection.scalars(sa.select(last).where(devices.c.device.in_(part)))
+        periods.extend(period for period in found if period is not None)
     return int(median(periods)) if periods else DEFAULT_PERIOD_MS
 
 

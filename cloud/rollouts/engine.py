@@ -153,6 +153,18 @@ def decide(plan: Plan, state: State, boards: Sequence[BoardFacts], now_ms: int) 
     return Decision(state, findings, exposed_now(plan, state, len(boards)))
 
 
+def needs_reports(plan: Plan, state: State, now_ms: int) -> bool:
+    """Whether `decide` goes by what boards reported: a look is due, or a stage that wants evidence may end."""
+    if look_due(plan, state, now_ms) > state.look:
+        return True
+    return state.stage in (Stage.SOAK, Stage.RAMP) and now_ms - state.entered_ms >= _least_ms(plan, state.stage)
+
+
+def _least_ms(plan: Plan, stage: Stage) -> int:
+    """How long a stage of EXPOSING takes at least."""
+    return {Stage.CANARY: 0, Stage.SOAK: plan.soak_periods, Stage.RAMP: plan.ramp_periods}[stage] * plan.period_ms
+
+
 def look_due(plan: Plan, state: State, now_ms: int) -> int:
     """How many whole report periods have passed since the start: the number of looks there should have been."""
     return max(0, (now_ms - state.started_ms) // plan.period_ms)
@@ -169,8 +181,7 @@ def exposed_now(plan: Plan, state: State, cohort: int) -> int:
 
 def _advanced(plan: Plan, state: State, boards: Sequence[BoardFacts], now_ms: int) -> State:
     exposed = [board for board in boards if board.status != Status.CONTROL]
-    waited = (now_ms - state.entered_ms) / plan.period_ms
-    due = {Stage.CANARY: 0, Stage.SOAK: plan.soak_periods, Stage.RAMP: plan.ramp_periods}[state.stage]
+    waited, due = (now_ms - state.entered_ms) / plan.period_ms, _least_ms(plan, state.stage) // plan.period_ms
     if waited < due:
         return state
     if state.stage == Stage.CANARY:

@@ -19,7 +19,7 @@ from cloud.models import desired as outbox
 from cloud.models.queries import find_version
 from cloud.models.service import set_alias
 from cloud.rollouts import cohort as cohorts
-from cloud.rollouts.engine import ACTIVE, Decision, Stage, State, Trigger, decide, exposed_now, look_due, moved
+from cloud.rollouts.engine import ACTIVE, Decision, Stage, State, Trigger, decide, exposed_now, moved, needs_reports
 from cloud.rollouts.facts import Member, artifact_names, board_facts, members
 from cloud.rollouts.plan import Mode, Plan, is_open, validated
 from cloud.rollouts.tables import rollout_boards, rollout_steps, rollouts
@@ -126,25 +126,33 @@ class Rollouts:
             return list((await connection.execute(query.order_by(rollouts.c.id))).scalars())
 
     async def step(self, rollout: int) -> State:
-        """What the controller does for one rollout, now; doing it again changes nothing."""
-        async with self._writing.begin() as connection:
+        """What the controller does for one rollout, now; doing it again changes nothing.
+
+        Reading the reports of many boards and judging them takes seconds, for which no writer waits. What was decided
+        counts if the rollout is still as it was then; if not, the next step decides anew.
+        """
+        async with self._engine.connect() as connection:
             plan, state = await _load(connection, rollout)
             if state.stage not in ACTIVE:
                 return state
             now = self._clock_ms()
-            looks = look_due(plan, state, now) > state.look or state.stage in (Stage.SOAK, Stage.RAMP)
             facts = await board_facts(
                 connection,
                 await members(connection, rollout),
                 await artifact_names(connection, plan.name, plan.version),
                 state.started_ms,
                 now,
-                plan.period_ms if looks else 0,
+                plan.period_ms if needs_reports(plan, state, now) else 0,
                 plan.mode == Mode.SHADOW,
             )
-            decision = decide(plan, state, facts, now)
-            if decision.state != state:
-                await self._apply(connection, rollout, plan, decision, decision.state.reason, CONTROLLER)
+        decision = decide(plan, state, facts, now)
+        if decision.state == state:
+            return state
+        async with self._writing.begin() as connection:
+            found = await _load(connection, rollout)
+            if found != (plan, state):
+                return found[1]
+            await self._apply(connection, rollout, plan, decision, decision.state.reason, CONTROLLER)
         return decision.state
 
     async def _command(self, rollout: int, trigger: Trigger, reason: str) -> None:
@@ -213,7 +221,7 @@ async def _require_decider(connection: AsyncConnection, plan: Plan) -> None:
 
 
 async def _load(connection: AsyncConnection, rollout: int) -> tuple[Plan, State]:
-    query = sa.select(rollouts.c.plan, rollouts.c.state).where(rollouts.c.id == rollout).with_for_update()
+    query = sa.select(rollouts.c.plan, rollouts.c.state).where(rollouts.c.id == rollout)
     row = (await connection.execute(query)).one_or_none()
     if row is None:
         raise NotFound(f"no rollout {rollout}", "`edgewise rollout list` shows them")

@@ -65,6 +65,7 @@ def make_engine(settings: Settings) -> AsyncEngine:
 # intervention (shutdown, cancelled), system error; and a lock that was not granted in time. PostgreSQL appendix A.
 _PASSING_CLASSES = ("08", "40", "53", "57", "58")
 _LOCK_NOT_AVAILABLE = "55P03"
+_DATA_EXCEPTION = "22"  # the class of values that a column cannot hold
 
 
 def passes(error: BaseException) -> bool:
@@ -82,6 +83,11 @@ def passes(error: BaseException) -> bool:
         cause = error.orig.__cause__ if error.orig else None
         return isinstance(cause, OSError) or type(cause).__name__ in ("InterfaceError", "ConnectionDoesNotExistError")
     return state.startswith(_PASSING_CLASSES) or state == _LOCK_NOT_AVAILABLE
+
+
+def refuses_values(error: DBAPIError) -> bool:
+    """True when PostgreSQL cannot hold what was to be stored or looked for: a number too large, text with a NUL."""
+    return (getattr(error.orig, "sqlstate", None) or "").startswith(_DATA_EXCEPTION)
 
 
 def cause_of(error: BaseException) -> str:

@@ -176,6 +176,7 @@ events = sa.Table(
     sa.Column("features", sa.LargeBinary, nullable=False),  # int32 LE (n_features,)
     _ms("received_ms"),
     sa.Index(None, "received_ms"),
+    sa.Index(None, "device", "received_ms"),
 )
 
 queries = sa.Table(
@@ -222,6 +223,7 @@ health = sa.Table(
     sa.Column("shadow_disagreed", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("profile", sa.JSON(none_as_null=True)),  # [model sha8, [scores], first, [features]], see wire Profile
     _ms("received_ms"),
+    sa.Index(None, "device", "received_ms"),  # gates look at the last hours of many boards, out of years
 )
 
 updates = sa.Table(
@@ -343,6 +345,12 @@ commands = sa.Table(
     sa.Column("args", sa.JSON, nullable=False),
     _ms("created_ms"),
     sa.Column("sent_ms", sa.BigInteger),  # NULL: not yet
+    sa.Index(
+        "ix_commands_unsent",
+        "device",
+        sqlite_where=sa.text("sent_ms IS NULL"),
+        postgresql_where=sa.text("sent_ms IS NULL"),
+    ),
     sqlite_autoincrement=True,
 )
 

@@ -81,11 +81,14 @@ async def running_versions(connection: AsyncConnection) -> dict[str, list[tuple[
 
 async def stamp(connection: AsyncConnection) -> Hashable:
     """Moves with every contact, event, publish and quarantined frame."""
+    boards = sa.select(  # in one pass
+        sa.func.max(devices.c.last_seen_ms).label("seen"),
+        sa.func.max(devices.c.hello_ms).label("hello"),
+        sa.func.max(devices.c.online_ms).label("online"),
+        sa.func.count().label("count"),
+    ).subquery()
     query = sa.select(
-        sa.select(sa.func.max(devices.c.last_seen_ms)).scalar_subquery(),
-        sa.select(sa.func.max(devices.c.hello_ms)).scalar_subquery(),
-        sa.select(sa.func.max(devices.c.online_ms)).scalar_subquery(),
-        sa.select(sa.func.count()).select_from(devices).scalar_subquery(),
+        *boards.c,
         sa.select(sa.func.max(events.c.received_ms)).scalar_subquery(),
         sa.select(sa.func.max(quarantine.c.id)).scalar_subquery(),
         sa.select(sa.func.max(desired.c.changed_ms)).scalar_subquery(),

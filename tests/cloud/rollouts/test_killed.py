@@ -227,8 +227,8 @@ def arm(engine: AsyncEngine, moment: str) -> None:
         event.listen(target, "before_cursor_execute", on_statement)
     elif moment == "before commit":
         event.listen(target, "commit", die)
-    else:
-        event.listen(target, "checkin", lambda *_args: die())
+    else:  # a connection that only read is given back as well
+        event.listen(target, "commit", lambda _c: event.listen(target, "checkin", lambda *_args: die()))
 
 
 def test_the_story_meets_every_transition_there_is(scenes: dict[tuple[Stage, Trigger], Scene]) -> None:

@@ -12,9 +12,11 @@ from cloud.errors import BadRequest, Conflict, EdgewiseError, NotFound
 from cloud.models import queries
 from cloud.models.housekeeping import delete_version
 from cloud.models.service import Audience, Registry
-from cloud.rollouts.engine import Stage, State
+from cloud.rollouts import service
+from cloud.rollouts.engine import Decision, Stage, State, decide
 from cloud.rollouts.plan import Mode
 from cloud.rollouts.queries import show_rollout
+from cloud.rollouts.service import Rollouts
 from cloud.rollouts.tables import rollout_boards, rollout_steps
 from cloud.store.engine import writing
 from tests.support.rollout_fleet import NEW, OLD, PERIOD_MS, RolloutFleet
@@ -338,3 +340,29 @@ def test_what_is_shown_adds_up(fleet: RolloutFleet) -> None:
         "routed",
     }
     assert [board.exposed for board in shown.cohort] == [True] * 7 + [False] * 29
+
+
+def test_a_step_that_changes_nothing_waits_for_no_writer(fleet: RolloutFleet) -> None:
+    """With many boards it takes seconds to judge, once a second: nobody could store anything."""
+    rollout = fleet.started()
+    state = fleet.step(rollout)
+
+    async def work(engine: Any) -> State:
+        async with writing(engine).begin():
+            return await Rollouts(engine, lambda: fleet.now).step(rollout)
+
+    assert fleet.run(work) == state
+
+
+def test_what_was_decided_before_the_operator_spoke_does_not_count(
+    fleet: RolloutFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rollout = fleet.started()
+    fleet.now += 100 * PERIOD_MS  # without evidence: to be paused
+
+    def decide_late(*facts: Any) -> Decision:
+        fleet.rollouts(lambda rollouts: rollouts.abort(rollout))
+        return decide(*facts)
+
+    monkeypatch.setattr(service, "decide", decide_late)
+    assert fleet.step(rollout).stage == Stage.ABORTED

@@ -160,3 +160,41 @@ def test_silence_is_filled_with_heartbeats() -> None:
         return [message.comment, message.data]
 
     assert asyncio.run(run()) == ["still here", None]
+
+
+def test_a_page_that_takes_long_takes_a_fifth_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse, "POLL_SECONDS", 0.001)
+
+    class Large(Store):
+        async def render(self) -> dict[str, str]:
+            await asyncio.sleep(0.05)
+            self.change()
+            return await super().render()
+
+    async def run() -> Store:
+        store, live = Large(), Live()
+        stream = live.watch("page", store.stamp, store.render)
+        await parts_of(stream, 2)
+        await asyncio.sleep(0.5)
+        await stream.aclose()
+        return store
+
+    assert asyncio.run(run()).renders <= 3
+
+
+def test_a_fault_in_one_round_does_not_end_a_page() -> None:
+    class Faulty(Store):
+        async def render(self) -> dict[str, str]:
+            found = await super().render()
+            if self.renders == 1:
+                raise KeyError("a fault")
+            return found
+
+    async def run() -> list[tuple[str, str]]:
+        store, live = Faulty(), Live()
+        stream = live.watch("page", store.stamp, store.render)
+        found = await parts_of(stream, 2)
+        await stream.aclose()
+        return found
+
+    assert asyncio.run(run()) == [("a", "1"), ("b", "1")]
