@@ -7,7 +7,6 @@ import json
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -16,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cloud.client import Client, connect
+from cloud.clock import time_text
 from cloud.errors import EdgewiseError
 from cloud.settings import DEFAULT_HTTP_PORT, DEFAULT_MQTT_PORT, Settings, load_settings
 from contract import wire
@@ -68,7 +68,7 @@ def terminal() -> Console:
 
 def when(ms: int | None) -> str:
     """A time for people, UTC."""
-    return "never" if ms is None else datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return "never" if ms is None else time_text(ms, "%Y-%m-%d %H:%M:%S")
 
 
 def shortened(text: str, length: int) -> str:

@@ -10,10 +10,22 @@ from msgspec import Struct
 from sqlalchemy.exc import DBAPIError
 
 from cloud import errors
-from cloud.errors import EdgewiseError, NotFound, Unavailable
-from cloud.store.engine import passes
+from cloud.errors import BadRequest, EdgewiseError, NotFound, Unavailable
+from cloud.store.engine import cause_of, passes, refuses_values
 
 _log = logging.getLogger(__name__)
+
+# Everything from this server, nothing inline, no frames around us.
+PAGE_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",
+}
+"""Of every page, also of those that say what is wrong."""
 
 
 class Problem(Struct, frozen=True, omit_defaults=True):
@@ -92,9 +104,12 @@ def _framework(request: AnyRequest, error: HTTPException) -> Response[Any]:
 
 def _fault(request: AnyRequest, error: Exception) -> Response[Any]:
     if passes(error):  # a full disk, a database that restarts: said in a line, and not as a fault of ours
-        reason = str(error.orig if isinstance(error, DBAPIError) and error.orig else error).splitlines()[0]
+        reason = cause_of(error.orig if isinstance(error, DBAPIError) and error.orig else error).partition("\n")[0]
         next_step = "look at the room on its disk and at `/health/ready`, then try again"
         return _refusal(request, Unavailable(f"the store does not take it: {reason}", next_step))
+    if isinstance(error, DBAPIError) and refuses_values(error):
+        cause = "the store cannot hold a value that was sent"
+        return _refusal(request, BadRequest(cause, "leave out characters of code 0 and what is very long or large"))
     _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     code, title = _FRAMEWORK[500]
     return _answer(request, 500, code, title, type(error).__name__, "see the log of the web process")
@@ -115,7 +130,9 @@ def _answer(
     wants_page = "text/html" in request.headers.get("accept", "") and not path.startswith("/api/")
     if wants_page:
         page = request.app.state.pages.render("problem.html", problem=problem)
-        return Response(page, status_code=status, headers=headers, media_type=MediaType.HTML)
+        return Response(
+            page, status_code=status, headers={**PAGE_HEADERS, **(headers or {})}, media_type=MediaType.HTML
+        )
     return Response(problem, status_code=status, headers=headers, media_type="application/problem+json")
 
 

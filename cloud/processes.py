@@ -103,14 +103,17 @@ class Tree:
         pause_s = _FIRST_PAUSE_S
         while not self._stopping:
             began = time.monotonic()
-            process = await self._spawn(name)
-            status = await process.wait()
+            status: int | str
+            try:
+                status = await (await self._spawn(name)).wait()
+            except OSError as error:  # no memory, no more processes: it passes, and nobody else would try again
+                status = str(error)
             self._running.pop(name, None)
             if self._stopping:
                 return
             if time.monotonic() - began > _STEADY_S:
                 pause_s = _FIRST_PAUSE_S
-            log.warning("%s ended status=%d restart_in_s=%.1f", name, status, pause_s)
+            log.warning("%s ended status=%s restart_in_s=%.1f", name, status, pause_s)
             self._write_state()
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
@@ -133,8 +136,11 @@ class Tree:
         children = {name: process.pid for name, process in self._running.items()}
         state = UpState(os.getpid(), settings.http_address, settings.mqtt_host, settings.mqtt_port, children)
         draft = settings.state_path.with_suffix(".draft")
-        draft.write_bytes(msgspec.json.format(msgspec.json.encode(state), indent=2))
-        draft.replace(settings.state_path)
+        try:
+            draft.write_bytes(msgspec.json.format(msgspec.json.encode(state), indent=2))
+            draft.replace(settings.state_path)
+        except OSError as error:  # a full disk: the children matter more
+            log.error("%s not written cause=%r", settings.state_path, str(error))
 
     async def _until(self, is_up: Callable[[], bool], name: str) -> None:
         deadline = time.monotonic() + _READY_TIMEOUT_S

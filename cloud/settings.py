@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -113,11 +114,12 @@ def admin_token(settings: Settings, environ: Mapping[str, str] | None = None) ->
 
 
 def read_or_make_secret(path: Path) -> str:
-    """The text of a secret file, made with 256 random bits and mode 0600 when it is missing. Safe against a race."""
-    try:
-        return path.read_text("ascii").strip()
-    except FileNotFoundError:
-        pass
+    """The text of a secret file, made with 256 random bits and mode 0600 when it is missing. Safe against a race.
+
+    Raises BadSettings for an empty file: anybody knows that secret.
+    """
+    with suppress(FileNotFoundError):
+        return _read_secret(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
@@ -130,7 +132,14 @@ def read_or_make_secret(path: Path) -> str:
         pass
     finally:
         draft.unlink()
-    return path.read_text("ascii").strip()
+    return _read_secret(path)
+
+
+def _read_secret(path: Path) -> str:
+    secret = path.read_text("ascii").strip()
+    if not secret:
+        raise BadSettings(f"{path} is empty", "put a backup of it back, or remove it to have a new one made")
+    return secret
 
 
 def _port(env: Mapping[str, str], name: str, default: int) -> int:

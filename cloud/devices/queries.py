@@ -152,9 +152,16 @@ async def list_questions(connection: AsyncConnection, device: str, limit: int = 
 
 
 async def list_events(
-    connection: AsyncConnection, device: str | None = None, limit: int = 100, before_ms: int | None = None
+    connection: AsyncConnection,
+    device: str | None = None,
+    limit: int = 100,
+    before_ms: int | None = None,
+    after: str | None = None,
 ) -> list[views.Event]:
-    """Events, the last received first; `before_ms` is the `received_ms` to go on from."""
+    """Events, the last received first: those received before `before_ms`, those that follow the event `after` names.
+
+    `after` is the views.Event.key of an event. The time alone does not do: what one session brings has one time.
+    """
     query = (
         sa.select(events, epochs.c.began_ms, epochs.c.quality)
         .outerjoin(epochs, (epochs.c.device == events.c.device) & (epochs.c.epoch == events.c.epoch))
@@ -165,7 +172,19 @@ async def list_events(
         query = query.where(events.c.device == device)
     if before_ms is not None:
         query = query.where(events.c.received_ms < before_ms)
+    if after is not None:
+        received_ms, name, epoch, seq = after.split("/")
+        query = query.where(_follows(int(received_ms), name, int(epoch), int(seq)))
     return [event_view(row) for row in (await connection.execute(query)).mappings()]
+
+
+def _follows(received_ms: int, device: str, epoch: int, seq: int) -> sa.ColumnElement[bool]:
+    """Events that come after one, in the order of list_events."""
+    of = events.c
+    older_epoch = (of.epoch < epoch) | ((of.epoch == epoch) & (of.seq < seq))
+    then = (of.device > device) | ((of.device == device) & older_epoch)
+    # The first condition says nothing more, but the index goes by it.
+    return (of.received_ms <= received_ms) & ((of.received_ms < received_ms) | then)
 
 
 async def channels_of(connection: AsyncConnection, schema_hash: str | None, n_channels: int) -> list[views.Channel]:
@@ -341,6 +360,7 @@ def event_view(row: sa.RowMapping) -> views.Event:
         reason=named(wire.WHY_NAMES, row["reason"]),
         model_sha8=row["model_sha8"],
         time_quality=QUALITY_NAMES[row["quality"] or 0],
+        key=f"{row['received_ms']}/{row['device']}/{row['epoch']}/{row['seq']}",
     )
 
 

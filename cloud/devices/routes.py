@@ -23,6 +23,14 @@ Find = Annotated[
     str, Parameter(max_length=wire.MAX_DEVICE_ID, description="Only boards with this in their id or kind, or as a tag.")
 ]
 Millis = Annotated[int, Parameter(ge=0, le=wire.MAX_TIME_MS, description="Unix time in milliseconds.")]
+Before = Annotated[Millis | None, Parameter(description="Only those received before.")]
+AfterEvent = Annotated[
+    str | None,
+    Parameter(
+        pattern=r"^[0-9]{1,15}/[a-z0-9-]{1,32}/[0-9]{1,10}/[0-9]{1,10}$",
+        description="Go on after the event with this `key`.",
+    ),
+]
 _DAY_MS = 86_400_000
 _MAX_RANGE_MS = 400 * _DAY_MS
 
@@ -74,12 +82,13 @@ async def list_device_events(
     state: State,
     device: DeviceId,
     limit: Annotated[int, Parameter(ge=1, le=queries.MAX_EVENTS)] = 100,
-    before_ms: Annotated[Millis | None, Parameter(description="Go on before this `received_ms`.")] = None,
+    before_ms: Before = None,
+    after: AfterEvent = None,
 ) -> list[Event]:
-    """The last received first."""
+    """The last received first. One page; the next one begins `after` the `key` of the last event of this one."""
     async with state.engine.connect() as connection:
         await queries.require_device(connection, device)
-        return await queries.list_events(connection, device, limit, before_ms)
+        return await queries.list_events(connection, device, limit, before_ms, after)
 
 
 @get("/devices/{device:str}/health", summary="Health reports of a board")
@@ -135,11 +144,12 @@ async def list_models(
 async def list_events(
     state: State,
     limit: Annotated[int, Parameter(ge=1, le=queries.MAX_EVENTS)] = 100,
-    before_ms: Annotated[Millis | None, Parameter(description="Go on before this `received_ms`.")] = None,
+    before_ms: Before = None,
+    after: AfterEvent = None,
 ) -> list[Event]:
-    """The last received first."""
+    """The last received first. One page; the next one begins `after` the `key` of the last event of this one."""
     async with state.engine.connect() as connection:
-        return await queries.list_events(connection, None, limit, before_ms)
+        return await queries.list_events(connection, None, limit, before_ms, after)
 
 
 router = Router(

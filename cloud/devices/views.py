@@ -240,6 +240,8 @@ class Event(Struct, frozen=True):
     model_sha8: str
     time_quality: str
     """How well `at_ms` is known: `known`, `estimated` or `jumped`."""
+    key: str
+    """Where the list is to go on, with `after`."""
 
 
 class Channel(Struct, frozen=True):
@@ -266,4 +268,4 @@ class Readings(Struct, frozen=True):
     channels: list[Channel]
     rows: list[Row]
     truncated: bool
-    """More rows exist in the range: ask again from the last `at_ms` on."""
+    """More rows exist in the range: ask for a shorter time. Rows are in order of number, and times may jump back."""

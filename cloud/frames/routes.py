@@ -20,7 +20,7 @@ FrameId = Annotated[int, Parameter(ge=1, le=2**63 - 1)]
 async def list_frames(
     state: State,
     device: Annotated[str | None, Parameter(max_length=64, description="Only of this device.")] = None,
-    before: Annotated[int | None, Parameter(ge=1, description="Go on before this id.")] = None,
+    before: Annotated[int | None, Parameter(ge=1, le=2**63 - 1, description="Go on before this id.")] = None,
     limit: Annotated[int, Parameter(ge=1, le=MAX_FRAMES)] = 100,
 ) -> list[Frame]:
     """The newest first."""

@@ -36,6 +36,7 @@ from contract import wire
 
 ModelName = Annotated[str, Parameter(pattern=r"^[a-z0-9][a-z0-9._-]{0,31}$")]
 VersionText = Annotated[str, Parameter(pattern=r"^[0-9a-z.-]{5,32}$", description="MAJOR.MINOR.PATCH[-suffix]")]
+U32 = Annotated[int, Parameter(ge=0, le=wire.MAX_U32)]
 _MAX_PUBLISH_BYTES = MAX_ARTIFACTS * (wire.MAX_ARTIFACT_BYTES + MAX_CARD_BYTES) + 65_536
 _ADMIN: dict[str, Any] = {"guards": [admin_only], "security": [{"adminToken": []}]}
 
@@ -80,7 +81,7 @@ class Trust(Struct, frozen=True, forbid_unknown_fields=True):
 
     public_key: str
     """x || y, 128 hex digits."""
-    label: str = ""
+    label: Annotated[str, Meta(max_length=64)] = ""
 
 
 class Said(Struct, frozen=True, forbid_unknown_fields=True):
@@ -197,7 +198,7 @@ async def follow(state: State, device: DeviceId) -> list[Board]:
 
 
 @get("/trace/{device:str}/{epoch:int}/{seq:int}", summary="From an event to model, data and code")
-async def trace(state: State, device: DeviceId, epoch: int, seq: int) -> Trace:
+async def trace(state: State, device: DeviceId, epoch: U32, seq: U32) -> Trace:
     """Which artifact raised it, since when the board ran it and why, and what it was trained on."""
     async with state.engine.connect() as connection:
         return await queries.trace(connection, device, epoch, seq)

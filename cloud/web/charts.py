@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from math import floor, log10
 
 from markupsafe import Markup, escape
+
+from cloud.clock import time_text
 
 Point = tuple[float, float]
 
@@ -153,7 +154,7 @@ def _time_axis(times: tuple[float, float], box: tuple[float, float, float, float
     form = "%H:%M:%S" if span_ms < 3 * 3_600_000 else "%d %b %H:%M" if span_ms < 20 * 86_400_000 else "%d %b %Y"
     parts: list[Markup] = []
     for share, anchor in ((0.0, "start"), (1 / 3, "middle"), (2 / 3, "middle"), (1.0, "end")):
-        text = datetime.fromtimestamp((times[0] + share * span_ms) / 1000, UTC).strftime(form)
+        text = time_text(times[0] + share * span_ms, form)
         parts.append(
             Markup('<text x="{x}" y="{y}" text-anchor="{a}">{t}</text>').format(
                 x=round(left + share * width, 1), y=top + height + 15, a=anchor, t=escape(text)

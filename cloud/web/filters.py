@@ -6,13 +6,12 @@ from typing import Any
 
 from markupsafe import Markup
 
+from cloud.clock import time_text
+
 
 def utc(ms: int) -> str:
     """`2026-01-31 12:00:00 UTC`; what cannot be a date is shown as it is."""
-    try:
-        return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    except (OverflowError, ValueError, OSError):
-        return f"{ms} ms"
+    return time_text(ms, "%Y-%m-%d %H:%M:%S UTC")
 
 
 def iso(ms: int) -> str:

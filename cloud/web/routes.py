@@ -10,7 +10,8 @@ from litestar.response import ServerSentEvent
 from cloud.devices.presence import Presence
 from cloud.devices.queries import Chosen
 from cloud.devices.routes import DeviceId, Find
-from cloud.errors import BadRequest
+from cloud.errors import BadRequest, NotFound
+from cloud.problems import PAGE_HEADERS
 from cloud.rollouts.routes import RolloutId
 from cloud.web.pages import SAMPLE_CHOICES, Pages, fleet_query
 from cloud.web.sse import Live
@@ -19,17 +20,6 @@ from contract import wire
 After = Annotated[str, Parameter(pattern=r"^[a-z0-9-]*$", max_length=wire.MAX_DEVICE_ID)]
 InState = Presence | Literal[""]  # a form sends what is not chosen as well
 Samples = Annotated[int, Parameter(ge=1, le=max(SAMPLE_CHOICES))]
-
-# Everything from this server, nothing inline, no frames around us.
-PAGE_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-    ),
-    "Referrer-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-cache",
-}
 
 
 @get("/", media_type=MediaType.HTML, include_in_schema=False)
@@ -45,6 +35,7 @@ async def fleet_page(state: State, after: After = "", find: Find = "", presence:
 @get("/devices/{device:str}", media_type=MediaType.HTML, include_in_schema=False)
 async def device_page(state: State, device: DeviceId, samples: Samples = SAMPLE_CHOICES[0]) -> str:
     """One board."""
+    _check(samples)
     pages: Pages = state.pages
     parts = await pages.device_parts(device, samples)
     live = f"/live/devices/{device}?samples={samples}"
@@ -76,6 +67,7 @@ async def rollout_live(state: State, rollout: RolloutId) -> Response[Any]:
     async def render() -> Any:
         return await pages.rollout_parts(rollout)
 
+    await render()  # raises NotFound
     return ServerSentEvent(live.watch(f"rollout {rollout}", pages.fleet_stamp, render))
 
 
@@ -100,16 +92,24 @@ async def device_live(state: State, device: DeviceId, samples: Samples = SAMPLE_
     pages: Pages = state.pages
     live: Live = state.live
     live.admit()
-    if samples not in SAMPLE_CHOICES:
-        raise BadRequest(f"samples={samples}", f"use one of {', '.join(map(str, SAMPLE_CHOICES))}")
+    _check(samples)
 
     async def stamp() -> Any:
         return await pages.device_stamp(device)
+
+    if await stamp() is None:
+        raise NotFound(f"no device {device}", "`edgewise device list` shows them")
 
     async def render() -> Any:
         return await pages.device_parts(device, samples)
 
     return ServerSentEvent(live.watch(f"device {device} {samples}", stamp, render))
+
+
+def _check(samples: int) -> None:
+    """Raises BadRequest for a number that no page offers: each has a poller of its own."""
+    if samples not in SAMPLE_CHOICES:
+        raise BadRequest(f"samples={samples}", f"use one of {', '.join(map(str, SAMPLE_CHOICES))}")
 
 
 router = Router(

@@ -97,6 +97,25 @@ def test_events_page_backwards(web: Web, fleet: Fleet) -> None:
     assert web.get("/api/v1/events", limit=1)[0]["device"] == "busy"
 
 
+def test_events_of_one_session_are_neither_skipped_nor_repeated(web: Web, fleet: Fleet) -> None:
+    """They were stored together, at one time."""
+    for name in ("crowd-a", "crowd-b"):
+        fleet.joined(name)
+    with fleet.together():
+        for at in range(5):
+            fleet.event("crowd-a", t_ms=at, score=10.0 + at)
+            fleet.event("crowd-b", t_ms=at, score=20.0 + at)
+    for path, count in (("/api/v1/events", 10), ("/api/v1/devices/crowd-a/events", 5)):
+        whole = web.get(path, limit=count)
+        found: list[Any] = []
+        while len(found) < count:
+            after = {"after": found[-1]["key"]} if found else {}
+            page = web.get(path, limit=3, **after)
+            assert page
+            found += page
+        assert found[:count] == whole
+
+
 def test_boards_page_by_id(web: Web, fleet: Fleet) -> None:
     for name in ("page-a", "page-b", "page-c"):
         fleet.add(name)
@@ -149,6 +168,9 @@ def test_a_hello_makes_the_server_choose_again_and_notes_what_ran(web: Web, flee
         "/api/v1/devices/named/events?before_ms=nan",
         "/api/v1/models/Bad%20Name",
         "/api/v1/trace/named/one/two",
+        "/api/v1/trace/named/99999999999999999999/1",
+        "/api/v1/frames?before=99999999999999999999",
+        "/api/v1/events?after=1/2",
     ],
 )
 def test_bad_input_is_a_problem_and_never_a_fault(web: Web, path: str) -> None:

@@ -59,3 +59,10 @@ def test_shares_fill_the_bar() -> None:
     widths = [float(width) for width in re.findall(r'width="([\d.]+)%"', share_bar([("1.0.0", 1), ("2.0.0", 2)]))]
     assert sum(widths) == pytest.approx(100, abs=0.01)
     assert "no boards" in share_bar([])
+
+
+@pytest.mark.parametrize("end_ms", [2**48 + 1_900_000_000_000, -(2**48)])
+def test_a_time_beyond_the_calendar_leaves_a_chart(end_ms: int) -> None:
+    """A board whose clock jumped: of 2^48 ms are 8,900 years."""
+    begin, end = sorted((1_900_000_000_000, end_ms))
+    assert f"{end_ms} ms" in line_chart([(begin, 1.0), (end, 2.0)], "mm/s", "vibration", 0)
