@@ -68,6 +68,16 @@ def test_letters_that_the_locale_lacks_are_escaped():
     assert done.stdout == b"\\xfc\n"
 
 
+def test_the_shell_completes_commands_of_every_module():
+    environ = os.environ | {
+        "_EDGEWISE_COMPLETE": "bash_complete",
+        "COMP_WORDS": "edgewise device re",
+        "COMP_CWORD": "2",
+    }
+    done = subprocess.run([program("edgewise")], capture_output=True, env=environ, timeout=60, check=True)
+    assert done.stdout.split() == [b"plain,readings", b"plain,remove", b"plain,renew"]
+
+
 def test_unknown_command_is_a_usage_error():
     assert CliRunner().invoke(cli.main, ["fly"]).exit_code == 2
 

@@ -5,8 +5,10 @@ import subprocess
 import tomllib
 from pathlib import Path
 
+import click
 import pytest
 
+from tools import cli
 from tools.firmware import ROOT, program
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "firmware").rglob("*.md"))]
@@ -122,3 +124,21 @@ def test_every_pin_has_hashes_and_no_address():
         assert re.match(r"[a-z0-9._-]+==\S+", pin)
         assert "--hash=sha256:" in pin
     assert "://" not in text
+
+
+SOURCES = [path for folder in ("cloud", "model_export", "tools") for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+@pytest.mark.parametrize("path", [*PAGES, ROOT / "CHANGELOG.md", *SOURCES], ids=page_id)
+def test_commands_that_are_named_exist_with_their_options(path: Path):
+    for named in re.findall(r"`edgewise ([^`]+)`", path.read_text(encoding="utf-8")):
+        found: click.Command = cli.main
+        words = named.replace("\n", " ").split()
+        while isinstance(found, click.Group) and words and re.fullmatch(r"[a-z][a-z-]*,?", words[0]):
+            name = words.pop(0).rstrip(",")
+            inner = found.get_command(click.Context(found), name)
+            assert inner is not None, f"`edgewise {named}`: {found.name} has no {name}"
+            found = inner
+        options = {option for parameter in found.params for option in parameter.opts}
+        for word in words:
+            assert not re.match(r"--[a-z]", word) or word.partition("=")[0] in options, f"`edgewise {named}`: {word}"
