@@ -83,6 +83,7 @@ class Blobs:
             await self.get(digest)  # a damaged earlier copy must not pass for a stored one
         except FileNotFoundError as error:
             raise Unavailable(f"the blob store takes nothing: {_first_line(error)}", _NEXT_STEP) from error
+        self._rests_until = 0.0  # it is back
         with _answering():
             await asyncio.to_thread(self._sync_to_disk, digest)  # who put an earlier copy may have died before this
         return digest
