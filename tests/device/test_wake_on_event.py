@@ -39,6 +39,7 @@ class Clock:
     time_ns = staticmethod(lambda: machine.now_ms() * 1000000)
     ticks_ms = port.time.ticks_ms
     ticks_diff = port.time.ticks_diff
+    sleep_ms = staticmethod(pass_ms)
 port.time = Clock
 def no_session(parts):
     told.append(parts.outbox.holds(3))
