@@ -6,6 +6,7 @@ power-on. support/clock.c gives it such a clock.
 
 import asyncio
 import datetime
+import json
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from contract import wire
+from tests.support import boards
 from tests.support.broker import Broker
 from tests.support.micropython import evaluate, run
 
@@ -95,6 +97,30 @@ def test_a_session_over_tls_works_as_any_other(secure_broker: Broker, tmp_path: 
     assert result["fault"] == -1, result
     print(f"TLS: {result['turns']} round trips, {result['answered_us'] // 1000} ms")
     assert result["turns"] <= 5, "two more for the handshake, and one each for what does not fit a segment"
+
+
+def test_the_firmware_as_it_starts_speaks_tls_where_its_configuration_names_a_ca(secure_broker: Broker, tmp_path: Path):
+    folder = boards.make(tmp_path / "pump-1", secure_broker.port)
+    path = folder / "flash" / "config.json"
+    config = json.loads(path.read_text())
+    config["broker"] |= {"host": "localhost", "ca": "plant.der"}
+    path.write_text(json.dumps(config))
+    shutil.copy(tmp_path / "plant.der", folder / "flash")
+    code = """
+    import device.sync
+    import main
+    result = []
+    def sync(parts, link):
+        link.open(4000)
+        link.settle()
+        link.close()
+        result.append(link.failures)
+    device.sync.sync = sync
+    parts = main.make_parts()
+    parts.state.load()
+    main.hold_session(parts)
+    """
+    assert evaluate(code, folder, heap="1M") == [0]
 
 
 def test_a_broker_of_another_authority_is_refused(secure_broker: Broker, tmp_path: Path):
