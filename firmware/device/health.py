@@ -6,8 +6,8 @@ import sys
 from contract.wire import FAULT_FLASH, MAX_U32
 from device import ledger
 from device.errors import fault_of
+from device.rtc_state import clear
 
-_BINS = 16
 _MAX_U16 = 0xFFFF
 
 
@@ -102,12 +102,10 @@ class Health:
             profile.report(state),
         )
         state.line_holds = 0
-        state.shadow[1:] = (0, 0, 0)
         state.health_ms = now_ms
         state.told_band = state.battery_band
         state.health_wakes = state.awake_ms = 0
         state.radio_sessions = state.radio_failures = state.radio_ms = state.tx_bytes = state.rx_bytes = 0
-        state.energy_uj = [0] * len(state.energy_uj)
-        state.faults = [0] * len(state.faults)
-        state.scores = [0] * _BINS
-        state.routes = [0] * len(state.routes)
+        clear(state.shadow, 1)
+        for counts in (state.energy_uj, state.faults, state.scores, state.routes):
+            clear(counts)

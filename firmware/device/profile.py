@@ -8,6 +8,7 @@ cannot be read, leave the window uncounted and nothing else undone.
 from micropython import const
 
 from contract import profile
+from device.rtc_state import clear
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,12 +52,12 @@ def report(state: object) -> "tuple | None":
     """
     if state.profile_model == _NO_MODEL or not any(state.profile_scores):
         return None
-    found = (state.profile_model, state.profile_scores, state.profile_from, bytes(state.profile_features))
+    found = (state.profile_model, bytes(state.profile_scores), state.profile_from, bytes(state.profile_features))
     _clear(state)
     state.profile_from += profile.FEATURES_AT_ONCE
     return found
 
 
 def _clear(state: object) -> None:
-    state.profile_scores = [0] * profile.SCORE_BINS
-    state.profile_features = [0] * (profile.FEATURE_BINS * profile.FEATURES_AT_ONCE)
+    clear(state.profile_scores)
+    clear(state.profile_features)

@@ -1,6 +1,7 @@
 """Older layouts of RTC memory, read into the present one. Imported at the first wake after a firmware update only."""
 
 import struct
+from array import array
 
 from micropython import const
 
@@ -73,7 +74,7 @@ FIELDS_3 = _fields_3()
 RING_AT_3 = const(480)
 
 # Layout 2 had the outbox's drop counts in the place of `routes` and `asked`.
-_NEW_IN_3 = (("routes", [0] * 8), ("asked", 0))
+_NEW_IN_3 = (("routes", array("H", bytes(16))), ("asked", 0))
 
 _GONE = ("backoff_level", "trial_sha8", "trial_wakes", "trial_contacts", "trial_failures")
 

@@ -36,7 +36,6 @@ REBUILT = 2  # torn, foreign or empty: a new epoch has begun and every counter i
 SHADOW_NONE = 1
 SHADOW_RUNS = 3  # it has the processor, or had it in this wake
 
-_FORM = layout.form_of(layout.FIELDS)
 _READINGS_RANK = STREAMS.index(READINGS)
 
 
@@ -90,18 +89,8 @@ class RtcState:
             return
         self.generation = (self.generation + 1) & MAX_U32
         self.stored_ms = self._board.now_ms()
-        values = []
-        for name, _, form in layout.FIELDS:
-            value = getattr(self, name)
-            if isinstance(value, list):
-                values.extend(value)
-            elif form == layout.U48:
-                values.append(value & MAX_U32)
-                values.append(value >> 32)
-            else:
-                values.append(value)
         buf = self._buf
-        struct.pack_into(_FORM, buf, 0, *values)
+        layout.pack_into(buf, self)
         struct.pack_into("<I", buf, 4, _crc(buf))
         self._board.rtc_write(buf)
 
@@ -128,7 +117,7 @@ class RtcState:
         """
         self.epoch = self._next_epoch(above)
         rows = self.next_seq[_READINGS_RANK] - self.ring_seq
-        self.next_seq = [0] * len(STREAMS)
+        clear(self.next_seq)
         self.next_seq[_READINGS_RANK] = rows
         self.ring_seq = 0
         self.base_epoch = 0
@@ -191,6 +180,12 @@ class RtcState:
         except OSError:
             return False
         return True
+
+
+def clear(counts: "array", begin: int = 0) -> None:
+    """Sets the counters of an array, from `begin` on, to 0."""
+    for index in range(begin, len(counts)):
+        counts[index] = 0
 
 
 def _leap() -> int:

@@ -451,4 +451,4 @@ def _note(parts: object, before: slots.Installed | None) -> None:
         state.shadow[_KNOWN] = _HELD if shadow.held else rtc_state.SHADOW_NONE
     if shadow.model is not before:
         state.hello_ms = 0
-        state.shadow[_COMPARED:] = (0, 0, 0)
+        rtc_state.clear(state.shadow, _COMPARED)

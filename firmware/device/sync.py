@@ -315,7 +315,7 @@ class _Talk:
 
     def _floors(self) -> list:
         state = self._state
-        return self._parts.outbox.floors(state.epoch, state.next_seq[:_RANK] + [state.ring_seq])
+        return self._parts.outbox.floors(state.epoch, list(state.next_seq[:_RANK]) + [state.ring_seq])
 
     def _trim(self, next_seq: int) -> None:
         """Forget the readings below next_seq, and remember the last of them as the base of the next frame."""
@@ -323,7 +323,7 @@ class _Talk:
         if next_seq == state.next_seq[_RANK] and state.ring_seq < next_seq:
             state.base_epoch = state.epoch
             state.base_seq = next_seq - 1
-            state.base_values = list(state.last_values)
+            state.base_values[:] = state.last_values
         state.trim(next_seq)
 
     def _take_want(

@@ -134,7 +134,7 @@ class Board:
 class Journal:
     told = []
     def health(self, *fields):
-        self.told.append(fields)
+        self.told.append([list(field) if isinstance(field, list) else field for field in fields])  # as of now
 state = State
 for name in ("health_ms", "began_ms", "health_wakes", "link_rssi", "radio_sessions", "radio_ms", "tx_bytes",
              "rx_bytes", "radio_failures", "resets", "energy_mj", "battery_band"):

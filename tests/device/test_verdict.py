@@ -66,7 +66,7 @@ def remembered(folder: Path, counter: str = "routes") -> list[int]:
         f"""
         from device.rtc_layout import FIELDS, unpack
         with open({str(folder / "rtc.bin")!r}, "rb") as file:
-            result = dict(unpack(FIELDS, bytearray(file.read())))[{counter!r}]
+            result = list(dict(unpack(FIELDS, bytearray(file.read())))[{counter!r}])
         """
     )
 

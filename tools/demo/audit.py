@@ -30,7 +30,7 @@ from device.files import Files
 from device.rtc_state import OK, RtcState
 state = RtcState(Board(None), Files())
 whole = state.load() == OK
-print(json.dumps({"whole": whole, "epoch": state.epoch, "next_seq": state.next_seq, "resets": state.resets,
+print(json.dumps({"whole": whole, "epoch": state.epoch, "next_seq": list(state.next_seq), "resets": state.resets,
     "energy_uj": sum(state.energy_uj), "tx_bytes": state.tx_bytes}))
 """
 

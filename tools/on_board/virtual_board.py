@@ -163,7 +163,7 @@ def summary(parts: object) -> dict:
         "band": state.battery_band,
         "epoch": state.epoch,
         "began": state.began_ms - CLOCK_START_MS,
-        "made": state.next_seq,
+        "made": list(state.next_seq),
         "dropped": parts.outbox.dropped,
         "ring": state.ring_bytes + state.tail_bytes,
         "alarm": state.alarm,

@@ -10,6 +10,7 @@ import sys
 import main
 
 from contract import policy
+from device.rtc_state import clear
 
 ASLEEP_MS = 50
 
@@ -33,7 +34,7 @@ def live(times):
             tries += 1
             parts.health.spend(board.now_ms() - woke_ms, parts.radio_ms, 0, parts.journal.written_bytes)
             spent_uj = [spent + more for spent, more in zip(spent_uj, state.energy_uj)]
-            state.energy_uj = [0] * len(spent_uj)
+            clear(state.energy_uj)
             parts.radio_ms = parts.journal.written_bytes = 0
             state.store()
             gc.collect()

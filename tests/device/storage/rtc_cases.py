@@ -77,8 +77,9 @@ def used(fs):
         size = struct.calcsize("<" + form)
         if form[-1] == "s":
             setattr(state, name, bytes(range(size)))
-        elif isinstance(getattr(state, name), list):
-            setattr(state, name, [i + 1 for i in range(len(getattr(state, name)))])
+        elif isinstance(getattr(state, name), array):
+            for index in range(len(getattr(state, name))):
+                getattr(state, name)[index] = index + 1
         else:
             setattr(state, name, 100 + size)
     rows = smooth_rows(70, 3)
@@ -154,7 +155,7 @@ def rebuilds(memory, fs):
     """Loads what must not be believed; the state that came of it."""
     state = RtcState(Board(memory), fs)
     same(state.load(), REBUILT)
-    same((state.wakes, state.next_seq, state.seal()), (0, [0] * len(STREAMS), []))
+    same((state.wakes, list(state.next_seq), state.seal()), (0, [0] * len(STREAMS), []))
     return state
 
 
@@ -262,7 +263,7 @@ def as_older(fields, state, ring, layout, other=()):
     values.update(other)
     for name, at, form in fields:
         value = values.get(name, getattr(state, name, 0))
-        if isinstance(value, list):
+        if isinstance(value, (list, array)):
             struct.pack_into("<" + form, memory, at, *value)
         else:
             struct.pack_into("<" + form, memory, at, value)
@@ -286,7 +287,7 @@ NO_PROFILE = (bytes(8), [0] * 8, 0, [0] * 24)
 
 
 def profile_of(state):
-    return (state.profile_model, state.profile_scores, state.profile_from, state.profile_features)
+    return (state.profile_model, list(state.profile_scores), state.profile_from, list(state.profile_features))
 
 
 def held(board, state):
@@ -302,7 +303,7 @@ def layout_1_is_migrated():
     for name, _, _ in rtc_migrate.FIELDS_1:
         if hasattr(state, name) and name not in ("crc", "layout", "generation"):
             same((name, getattr(again, name)), (name, getattr(state, name)))
-    same((again.tokens_milli, again.link_quality, again.scores), (7000, 0, [0] * 16))
+    same((again.tokens_milli, again.link_quality, list(again.scores)), (7000, 0, [0] * 16))
     same(profile_of(again), NO_PROFILE)
     same(rows_of(again.seal()), numbered(rows))
 
@@ -321,7 +322,7 @@ def layouts_2_and_3_are_migrated():
             if name not in ("crc", "layout", "generation") + new:
                 same((name, getattr(again, name)), (name, getattr(state, name)))
         if layout == 2:
-            same((again.routes, again.asked), ([0] * 8, 0))
+            same((list(again.routes), again.asked), ([0] * 8, 0))
         same(profile_of(again), NO_PROFILE)
         same(rows_of(again.seal()), numbered(rows))
 
@@ -479,7 +480,7 @@ def rows_that_never_left_move_to_a_raised_epoch():
         state.push_row(t_ms, values)
     state.raise_epoch(57)
     again = woken(board, fs)
-    same((again.epoch, again.next_seq), (58, [0, 0, 0, 0, 86]))
+    same((again.epoch, list(again.next_seq)), (58, [0, 0, 0, 0, 86]))
     same(rows_of(again.seal()), numbered(rows[64:]))
     same(fresh(fs)[1].epoch, 59)
 
