@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from model_export import keys
 from model_export.errors import ModelError
@@ -28,6 +29,20 @@ def explained() -> Generator[None]:
         yield
     except (ModelError, keys.PublisherKeyError) as error:
         raise click.ClickException(str(error)) from None
+
+
+def _given(*parameters: str) -> bool:
+    """True where one of these was written on the command line."""
+    source = click.get_current_context().get_parameter_source
+    return any(source(name) is ParameterSource.COMMANDLINE for name in parameters)
+
+
+def _created() -> int:
+    """Unix seconds of now, or as SOURCE_DATE_EPOCH says (reproducible-builds.org)."""
+    given = os.environ.get("SOURCE_DATE_EPOCH")
+    if given and not given.isdecimal():
+        raise ModelError("bad-data", f"SOURCE_DATE_EPOCH is {given!r}: give unix seconds, or unset it")
+    return int(given or time.time())
 
 
 def _settings(_context: click.Context, _parameter: click.Parameter, pairs: tuple[str, ...]) -> dict[str, Any]:
@@ -111,7 +126,7 @@ def train(
             raise ModelError("bad-data", "--train-part and --held-out-part together exceed the series: at most 1")
         series = data.load(source, tuple(columns.split(",")) if columns else (), label)
         if schema is None:
-            own = preset.schema if preset and not columns else None
+            own = preset.schema if preset and not columns and not _given("window", "tokens") else None
             schema = own or windows.schema_for(series, window, tuple(tokens.split(",")), plan["train_part"])
         start = training.Warm(models.load(warm_from), replace_share) if warm_from else None
         of = training.Plan(name=name or _plain(series.name), schema=schema, **plan)
@@ -222,7 +237,7 @@ def export(
         release = package.Release(
             version,
             package.default_sequence(version) if sequence is None else sequence,
-            int(os.environ.get("SOURCE_DATE_EPOCH") or time.time()),
+            _created(),
             expires,
             container.CLASS_SHADOW if shadow_only else container.CLASS_MODEL,
         )

@@ -174,6 +174,8 @@ def _make(folder: Path, arch: str, name: str, glue: str) -> None:
     ]
     # A make that runs this program must not pass its own flags down.
     environment = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    # mpy_ld.py takes what it links of libgcc from a set of names: in each process in another order, to other bytes.
+    environment["PYTHONHASHSEED"] = "0"
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=DEADLINE_S, check=False
     )

@@ -39,8 +39,8 @@ def write(outcome: Outcome, series: Series, folder: Path) -> Path:
         card=chosen.card_bytes().decode(),
     )
     path = folder / "report.html"
-    path.write_text(page)
-    (folder / "search.json").write_text(json.dumps(summary(outcome), indent=2) + "\n")
+    path.write_text(page, encoding="utf-8")  # as its head says, whatever the locale
+    (folder / "search.json").write_text(json.dumps(summary(outcome), indent=2) + "\n", encoding="utf-8")
     return path
 
 

@@ -81,6 +81,22 @@ def test_errors_say_what_to_do_and_leave_no_traceback(tmp_path: Path, arguments,
     assert not (tmp_path / "m").exists()
 
 
+def test_a_window_and_features_that_are_given_replace_the_data_s_own_schema(tmp_path: Path):
+    command = ["train", "--data", "water-flow", "--detector", "gaussian", "--out", str(tmp_path / "m"), "--json"]
+    for given, schema in ((["--window", "4"], "w=4;"), (["--features", "mean,sd"], "f=mean,sd"), ([], "w=8;")):
+        outcome = CliRunner().invoke(model, [*command, *given])
+        assert outcome.exit_code == 0, outcome.output
+        assert schema in json.loads(outcome.output)["schema"]
+
+
+def test_a_time_that_is_none_is_named(folder: Path, tmp_path: Path):
+    keys.create(tmp_path, "own")
+    command = ["export", str(folder), "--version", "1.0.0", "--key", str(tmp_path / "own.pem")]
+    outcome = CliRunner().invoke(model, command, env={"SOURCE_DATE_EPOCH": "yesterday"})
+    assert "SOURCE_DATE_EPOCH is 'yesterday': give unix seconds" in outcome.output
+    assert "Traceback" not in outcome.output
+
+
 def test_a_missing_key_is_explained(folder: Path, tmp_path: Path):
     command = ["export", str(folder), "--version", "1.0.0", "--key", "none", "--keys", str(tmp_path)]
     outcome = CliRunner().invoke(model, command)

@@ -48,6 +48,15 @@ def test_charts_are_png_files_with_a_picture(written):
         assert height > 400
 
 
+@pytest.mark.parametrize("dtype", ["float32", "int16"])
+def test_a_page_is_written_whatever_the_best_model_s_numbers_are(outcome, tmp_path, dtype):
+    at = next(i for i, one in enumerate(outcome.found) if one.candidate.dtype == dtype)
+    page = report.write(
+        replace(outcome, found=outcome.found[at:], on_front=outcome.on_front[at:]), make_series(), tmp_path
+    )
+    assert ("Numbers are int16" in page.read_text()) == (dtype == "int16")
+
+
 def test_the_best_model_is_saved_with_where_it_comes_from(written, outcome):
     model = models.load(written.parent / "model")
     assert model.card["detector"] == outcome.found[0].candidate.detector
@@ -69,6 +78,7 @@ def test_the_page_holds_the_confusion_of_the_test_part(written, outcome):
     assert f'anomalous<td class="n">{int((alarms & best.truth).sum())}<td' in page
     assert "energy" in page.lower()
     assert "Quality is the average precision over the labelled windows" in page
+    assert f"the best of {len(outcome.found)} on the very windows it was measured on" in page
 
 
 @pytest.fixture(scope="module")
@@ -99,5 +109,5 @@ def test_the_same_search_gives_the_same_files(outcome, written, tmp_path):
 
 def test_without_matplotlib_the_remedy_is_named(outcome, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ModelError, match="pip install 'edgewise\\[report\\]'"):
+    with pytest.raises(ModelError, match="charts need matplotlib: run `make setup`"):
         charts.roc(outcome.found[0])

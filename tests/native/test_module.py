@@ -1,5 +1,6 @@
 """The native module's edge towards Python: what it takes, what it refuses, and what a score costs."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -73,3 +74,12 @@ for _ in range(3):
 print(used)
 """
     assert int(run(micropython, folder, script)) <= 32
+
+
+@pytest.mark.skipif(not shutil.which("riscv64-unknown-elf-gcc"), reason="needs gcc-riscv64-unknown-elf and picolibc")
+def test_modules_with_routines_of_libgcc_are_the_same_bytes_in_every_process(monkeypatch, native_toolchain):
+    made = set()
+    for seed in ("1", "2", "3"):
+        monkeypatch.setenv("PYTHONHASHSEED", seed)
+        made.add(native_module(SUM, "rv32imc"))
+    assert len(made) == 1
