@@ -17,5 +17,6 @@ def admin_only(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRou
     if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token.encode()):
         raise NotAllowed(
             "this changes something and needs the admin token",
-            "send `Authorization: Bearer <token>`; the token is in the file admin-token of the data folder",
+            "send `Authorization: Bearer <token>`, or set EDGEWISE_TOKEN for a command; "
+            "the token is in the file admin-token of the data folder",
         )

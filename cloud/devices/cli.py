@@ -1,4 +1,4 @@
-"""`edgewise device events` and `edgewise device readings`: what boards said, for a look and for other programs."""
+"""`edgewise device events`, `readings` and `prune`: what boards said, for a look, for other programs, and no more."""
 
 from __future__ import annotations
 
@@ -80,6 +80,21 @@ def readings(
             out.writerows([_iso(at_ms), *(f"{value:.10g}" for value in values)] for at_ms, _, _, values in page["rows"])
     if not header:
         click.echo(f"{name} has no readings in that time", err=True)
+
+
+@device.command("prune")
+@click.option("--before", required=True, type=_TIMES, help="UTC; samples from then on stay.")
+@remote
+def prune_command(before: datetime, data: str | None, server: str | None, as_json: bool) -> None:
+    """Delete the samples of all boards from before a time, for ever; what else they said stays."""
+    total = {"frames": 0, "samples": 0}
+    more = True
+    with served(data, server) as client:
+        while more:
+            done = client.post("/prune", {"before_ms": _ms(before)})
+            total = {name: count + done[name] for name, count in total.items()}
+            more = done["more"]
+    show(as_json, total)
 
 
 def _pages(client: Client, name: str, from_ms: int, to_ms: int) -> Iterator[dict[str, Any]]:

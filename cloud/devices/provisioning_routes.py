@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from litestar import Router, delete, post, put
 from litestar.datastructures import State
 from litestar.status_codes import HTTP_200_OK
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from cloud.auth import admin_only
 from cloud.devices.commands import command
 from cloud.devices.configuration import configure
 from cloud.devices.provisioning import Provisioned, Provisioner
+from cloud.devices.pruning import Pruned, prune
 from cloud.devices.routes import DeviceId
 from cloud.devices.tags import tag
 from cloud.store.engine import writing
+from contract import wire
 
 
 class Tags(Struct, frozen=True, forbid_unknown_fields=True):
@@ -24,6 +26,13 @@ class Tags(Struct, frozen=True, forbid_unknown_fields=True):
     devices: list[str]
     add: list[str] = []
     remove: list[str] = []
+
+
+class Prune(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which samples to delete."""
+
+    before_ms: Annotated[int, Meta(ge=0, le=wire.MAX_TIME_MS)]
+    """Unix time in milliseconds; samples from it on stay."""
 
 
 class Command(Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,6 +83,12 @@ async def tag_devices(state: State, data: Tags) -> dict[str, list[str]]:
         return await tag(connection, data.devices, data.add, data.remove)
 
 
+@post("/prune", status_code=HTTP_200_OK, summary="Delete samples of old")
+async def prune_samples(state: State, data: Prune) -> Pruned:
+    """Readings of all boards before a time; events, health reports and updates stay. Call again while there is more."""
+    return await prune(state.engine, data.before_ms)
+
+
 @delete("/devices/{device:str}", summary="Remove a device")
 async def remove_device(state: State, device: DeviceId) -> None:
     """It cannot log in any more; its records stay."""
@@ -86,5 +101,13 @@ router = Router(
     tags=["Boards"],
     guards=[admin_only],
     security=[{"adminToken": []}],
-    route_handlers=[add_devices, renew_device, configure_device, command_device, tag_devices, remove_device],
+    route_handlers=[
+        add_devices,
+        renew_device,
+        configure_device,
+        command_device,
+        tag_devices,
+        remove_device,
+        prune_samples,
+    ],
 )

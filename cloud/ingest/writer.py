@@ -179,6 +179,10 @@ class _Batch:
                 continue
             latest_ms = max(latest_ms, record.t_ms)
             match fit(known.stored, numbers.seq, numbers.end):
+                case Fit.NEW if numbers.end <= account.next_seq and not known.given_up.touching(
+                    numbers.seq, numbers.end
+                ):
+                    account.duplicates += numbers.end - numbers.seq  # stored once, and deleted since: pruning.py
                 case Fit.NEW:
                     await self._store(account, known, item, numbers, record)
                 case Fit.OVERLAP:
