@@ -226,9 +226,9 @@ def _verdict() -> object:
 
 def _shadow() -> object:
     """The module of the model that scores beside the active one, imported by wakes that have one."""
-    from device import shadow
+    from device import shadow_wake
 
-    return shadow
+    return shadow_wake
 
 
 def buffer(parts: Parts, sampler: Sampler) -> None:

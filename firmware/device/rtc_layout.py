@@ -102,7 +102,7 @@ FIELDS = (
     ("profile_from", 476, "B"),  # first of the features that are counted
     ("profile_features", 477, "24B"),  # six features by quarters of their values in training
     # A shadow model
-    ("shadow", 501, "4H"),  # what is known of it; windows compared, differing, sent: see shadow.py
+    ("shadow", 501, "4H"),  # what is known of it; windows compared, differing, sent: see shadow_wake.py
 )
 
 

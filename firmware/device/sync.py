@@ -345,7 +345,7 @@ class _Talk:
             self._state.hello_ms = 0  # should this session end before the cloud has heard of it
             self._hello_due = True
         if shadow is not None or parts.shadow:
-            from device.shadow import take_want
+            from device.shadow_wake import take_want
 
             take_want(parts, version, shadow)  # first: the model may need the room of a shadow that goes
         parts.updater.on_want(version, model)
