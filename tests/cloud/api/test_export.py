@@ -47,12 +47,13 @@ def test_readings_are_csv_in_units_that_a_model_can_be_trained_on(
 ) -> None:
     web.publish(make(key, "exported"))  # its schema: flow, l/s, 100 counts each
     fleet.joined("exported-1")
-    fleet.readings("exported-1", [[at] for at in range(40)])
+    counts = [37 * at % 50 for at in range(40)]
+    fleet.readings("exported-1", [[count] for count in counts])
     done = run("readings", "exported-1")
     assert done.exit_code == 0
     header, *rows = csv.reader(io.StringIO(done.stdout))
     assert header == ["time", "flow [l/s]"]
-    assert [row[1] for row in rows] == [f"{at / 100:.10g}" for at in range(40)]
+    assert [row[1] for row in rows] == [f"{count / 100:.10g}" for count in counts]
     assert rows[0][0].endswith("Z")
     (tmp_path / "own.csv").write_text(done.stdout)
     assert data.load(str(tmp_path / "own.csv")).values.shape == (40, 1)
