@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,8 @@ _NOT_SENSORS = ("datetime", "anomaly", "changepoint")
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One file. values: float64 (rows, channels), finite; hours: float64 (rows,), rising, since the first row.
+    """One file. values: float64 (rows, channels), finite; hours: float64 (rows,), since the first row; a
+    series of the benchmark's has a row that is earlier than the one above.
 
     anomalous: bool (rows,), or None where spans: (first, last) hours of each labelled window say more.
     """
@@ -56,7 +58,16 @@ def nab(folder: Path) -> list[Recording]:
         spans = json.loads(index.read_bytes())
     except ValueError as error:
         raise ModelError("bad-data", f"{index} is no JSON: {error}") from None
-    return [_nab(index.parent / name, spans[name]) for name in spans if (index.parent / name).is_file()]
+    if not isinstance(spans, dict) or not all(_are_windows(windows) for windows in spans.values()):
+        raise ModelError("bad-data", f"{index} is not {{series: [[first time, last time], ...]}} as in the benchmark")
+    return [_nab(index.parent / name, windows) for name, windows in spans.items() if (index.parent / name).is_file()]
+
+
+def _are_windows(given: Any) -> bool:
+    return isinstance(given, list) and all(
+        isinstance(window, list) and len(window) == 2 and all(isinstance(time, str) for time in window)
+        for window in given
+    )
 
 
 def _skab(path: Path, name: str) -> Recording:
@@ -64,8 +75,7 @@ def _skab(path: Path, name: str) -> Recording:
     if "anomaly" not in header:
         anomalous = None
     else:
-        at = header.index("anomaly")
-        anomalous = np.array([float(row[at]) > 0 for row in rows])
+        anomalous = _column(path, rows, header.index("anomaly"), "anomaly") > 0
     sensors = [column for column in header if column not in _NOT_SENSORS]
     values = np.column_stack([_column(path, rows, header.index(column), column) for column in sensors])
     hours = np.arange(len(rows)) / 3600.0
@@ -85,7 +95,10 @@ def _nab(path: Path, windows: list[list[str]]) -> Recording:
 
 def _table(path: Path, delimiter: str) -> tuple[bytes, list[str], list[list[str]]]:
     raw = path.read_bytes()
-    rows = [row for row in csv.reader(raw.decode("utf-8-sig").splitlines(), delimiter=delimiter) if row]
+    try:
+        rows = [row for row in csv.reader(raw.decode("utf-8-sig").splitlines(), delimiter=delimiter) if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ModelError("bad-data", f"{path} is no table of text in UTF-8: {error}") from None
     if len(rows) < 2:
         raise ModelError("bad-data", f"{path} has no rows below its header")
     header = rows.pop(0)

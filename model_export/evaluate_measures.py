@@ -127,7 +127,7 @@ def count_episodes(hours: Hours, alarms: Alarms, spans: Spans, start: int) -> Ep
     for first, last in ahead:
         in_window = np.flatnonzero(alarms & (hours >= first) & (hours <= last))
         hit += bool(len(in_window))
-        points += _sigmoid(float(hours[in_window[0]] - last) / (last - first)) if len(in_window) else -1.0
+        points += _sigmoid(float(hours[in_window[0]] - last) / (last - first or 1.0)) if len(in_window) else -1.0
     false = [
         (begin, end)
         for begin, end in episodes(hours, alarms)
@@ -135,7 +135,7 @@ def count_episodes(hours: Hours, alarms: Alarms, spans: Spans, start: int) -> Ep
     ]
     for begin, _ in false:
         before = [(first, last) for first, last in ahead if last < hours[begin]]
-        position = (hours[begin] - before[-1][1]) / (before[-1][1] - before[-1][0]) if before else np.inf
+        position = (hours[begin] - before[-1][1]) / (before[-1][1] - before[-1][0] or 1.0) if before else np.inf
         points += _FALSE_POSITIVE_WEIGHT * _sigmoid(float(position))
     return Episodes(len(ahead), hit, len(false), int(normal.sum()), int((alarms & normal).sum()), float(points))
 
@@ -168,20 +168,24 @@ def count_detections(hours: Hours, detected: Alarms, spans: Spans, start: int) -
     detected = detected & (rows >= start)
     inside = np.zeros(len(hours), dtype=np.bool_)
     ends: list[tuple[int, int]] = []  # (last row, rows) of each window
+    ahead = sorted(span for span in spans if span[1] >= hours[start])
     points = 0.0
-    for first, last in sorted(span for span in spans if span[1] >= hours[start]):
+    for first, last in ahead:
         within = np.flatnonzero((hours >= first) & (hours <= last))
-        inside[within] = True
-        ends.append((int(within[-1]), len(within)))
         found = within[detected[within]]
-        position = (int(found[0]) - ends[-1][0] - 1) / len(within) if len(found) else 0.0
-        points += _sigmoid(position) / _BEST_HIT if len(found) else -1.0
+        if len(found):
+            points += _sigmoid((int(found[0]) - int(within[-1]) - 1) / len(within)) / _BEST_HIT
+        else:
+            points -= 1.0
+        if len(within):
+            inside[within] = True
+            ends.append((int(within[-1]), len(within)))
     outside = np.flatnonzero(detected & ~inside)
     for row in outside.tolist():
         before = [(last, count) for last, count in ends if last < row]
         position = (row - before[-1][0]) / max(1, before[-1][1] - 1) if before else np.inf
         points += _FALSE_POSITIVE_WEIGHT * _sigmoid(float(position))
-    return Detections(len(ends), len(outside), float(points))
+    return Detections(len(ahead), len(outside), float(points))
 
 
 def drifted_at(alarms: Alarms, start: int, length: int, share: float) -> int | None:

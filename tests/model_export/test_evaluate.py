@@ -190,6 +190,7 @@ def test_scores_on_the_board_are_scikit_learn_s(tmp_path: Path, key, native_tool
         (lambda text: text.replace("2020-01-01;2", "2020-01-01;nan2", 1), "column 'A'"),
         (lambda text: text.splitlines()[0], "no rows below its header"),
         (lambda text: text + "\n1;2", "2 cells under a header of 5"),
+        (lambda text: text.replace("True;", "yes;").replace(";1.0;0.0", ";yes;0.0"), "column 'anomaly'"),
     ],
 )
 def test_a_recording_that_cannot_be_used_is_named_with_the_reason(tmp_path: Path, change, reason):
@@ -198,6 +199,31 @@ def test_a_recording_that_cannot_be_used_is_named_with_the_reason(tmp_path: Path
     done = CliRunner().invoke(command, ["--data", str(tmp_path), "--json"])
     assert done.exit_code == 1
     assert reason in done.output
+
+
+def test_a_file_that_is_no_text_and_windows_of_another_form_are_named(tmp_path: Path):
+    write_skab(tmp_path).write_bytes(b"\xff\xfeA;B")
+    with pytest.raises(ModelError, match="no table of text in UTF-8"):
+        evaluate_data.skab(tmp_path)
+    write_nab(tmp_path, np.arange(40.0), [])
+    for windows in (
+        '["made/series.csv"]',
+        '{"made/series.csv": [["2020-01-01 00:00:00"]]}',
+        '{"made/series.csv": [3]}',
+    ):
+        (tmp_path / "nab" / "windows.json").write_text(windows)
+        with pytest.raises(ModelError, match="as in the benchmark"):
+            evaluate_data.nab(tmp_path)
+
+
+def test_a_window_in_a_gap_or_of_one_moment_is_counted():
+    hours = np.concatenate((HOURS[:100], HOURS[120:]))
+    detected = alarms_at(30, 110)[: len(hours)]
+    for spans in ([(105.0, 106.0)], [(130.0, 130.0)]):
+        assert count_detections(hours, detected, spans, 20).windows == 1
+        assert count_episodes(hours, detected, spans, 20).windows == 1
+    assert count_detections(hours, detected, [(105.0, 106.0)], 20).points == pytest.approx(-1.22)
+    assert count_episodes(hours, detected, [(130.0, 130.0)], 20).hit == 1
 
 
 def test_a_value_that_is_not_finite_is_named_with_its_line(tmp_path: Path):
