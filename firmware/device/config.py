@@ -1,9 +1,10 @@
 """What this board was told: config.json from whoever set it up, and the settings the cloud wants since.
 
 config.json is written by tools/provision.py or a deployment, never by the board. The settings of the last WANT are kept
-whole in the A/B record `desired`, so a board without contact keeps to them. In force is, key by key: what the WANT
-says, else what config.json says, else the default of contract/merge.py. Where config.json was changed on the spot since
-the cloud took it in (its `local_version` is ahead of the WANT's), keys in both are merged by their rule.
+whole in the A/B record `desired`, or as far as they can be used where all of them are too long for it, so a board
+without contact keeps to them. In force is, key by key: what the WANT says, else what config.json says, else the default
+of contract/merge.py. Where config.json was changed on the spot since the cloud took it in (its `local_version` is ahead
+of the WANT's), keys in both are merged by their rule.
 """
 
 import json
@@ -11,7 +12,7 @@ import json
 from contract import merge
 from contract.wire import MAX_EPOCH, MAX_U32, valid_device_id
 from device.errors import ConfigError
-from device.records import Record
+from device.records import MAX_PAYLOAD_BYTES, Record
 
 
 class Config:
@@ -86,7 +87,10 @@ class Config:
         if version == self.version:
             return False
         self._merge(version, wanted, local_version)
-        self._record.store(json.dumps([version, local_version, wanted]).encode())
+        kept = json.dumps([version, local_version, wanted]).encode()
+        if len(kept) > MAX_PAYLOAD_BYTES:
+            kept = json.dumps([version, local_version, _usable(wanted)]).encode()
+        self._record.store(kept)
         return True
 
     def _load(self) -> None:
@@ -101,12 +105,16 @@ class Config:
 
     def _merge(self, version: int, wanted: dict, local_version: int) -> None:
         agreed, _, _ = merge.merge(wanted, (version, local_version), self._local, (0, self.local_version))
-        wrong = [key for key, _ in merge.check(wanted)]
         self._in_force = dict(self._local)
-        for key in wanted:
-            if key not in wrong:
-                self._in_force[key] = merge.value(agreed, key)
+        for key in _usable(wanted):
+            self._in_force[key] = merge.value(agreed, key)
         self.version = version
+
+
+def _usable(wanted: dict) -> dict:
+    """The settings that this firmware knows, with values it takes."""
+    wrong = [key for key, _ in merge.check(wanted)]
+    return {key: wanted[key] for key in wanted if key not in wrong}
 
 
 def _wake(given: dict, sensor: dict) -> dict:

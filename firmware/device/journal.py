@@ -33,7 +33,7 @@ class Journal:
         return self._clock.now_ms() - self._state.began_ms
 
     def event(self, kind: int, verdict: object, sha8: bytes, features: object) -> None:
-        """Note an EVENT; verdict: a cycle.Verdict."""
+        """Note an EVENT; verdict: a verdict.Verdict."""
         t_ms, seq = self._identity(EVENT)
         frame = frames.event(
             self.buffer,

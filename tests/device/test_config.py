@@ -68,6 +68,17 @@ result = [config["interval_ms"], config["sensitive"], config["deadband"], config
     assert config(tmp_path, code) == [16000, False, [3], 7], "config.json's values stay where the cloud's cannot be"
 
 
+def test_settings_too_long_to_be_kept_whole_are_kept_as_far_as_they_can_be_used(tmp_path: Path):
+    code = """
+wanted = {"interval_ms": 30000, "colour": "\\x00" * 128}
+for n in range(30):
+    wanted["later-%d" % n] = "x" * 128
+result = config.apply(4, wanted, 0)
+"""
+    assert config(tmp_path, code) is True
+    assert config(tmp_path, 'result = [config.version, config["interval_ms"]]') == [4, 30000]
+
+
 def test_a_change_on_the_spot_meets_the_clouds_by_the_rule_of_each_key(tmp_path: Path):
     given = GOOD | {
         "local_version": 2,
