@@ -86,6 +86,17 @@ def test_links_to_files_resolve(page: Path):
             assert (page.parent / target).exists(), f"{page_id(page)} links to {target}"
 
 
+def test_the_way_of_a_reading_names_functions_that_are_there():
+    page = ROOT / "docs" / "development.md"
+    steps = re.findall(r"^\| \[[^\]]+\]\(([^)]+\.py)\) \| (.+) \|$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(steps) == 8
+    for path, step in steps:
+        names = re.findall(r"`(\w+)\(\)`", step)
+        source = (page.parent / path).read_text(encoding="utf-8")
+        assert names, path
+        assert all(f"def {name}(" in source for name in names), path
+
+
 def make_targets() -> set[str]:
     return set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
