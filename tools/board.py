@@ -29,6 +29,9 @@ MPY_SUB_VERSION = 3  # decides whether machine code in a .mpy is understood
 # sys.implementation._mpy >> 10, from MicroPython's py/persistentcode.h
 ARCH_BY_NUMBER = {2: "x64", 7: "armv7emsp", 10: "xtensawin", 11: "rv32imc"}
 MODEL_FILE = "model.ewa"
+# Of Python and Wi-Fi together. In MicroPython with 32-bit words the firmware lived through sessions and updates from
+# .mpy files in a heap of 200 kB; in 180 kB some wakes failed, in 160 kB all did. ESP-IDF's Wi-Fi takes some 50 kB.
+LEAST_RAM_FOR_FILES = 230_000
 ON_BOARD = Path(__file__).parent / "on_board"  # programs that mpremote runs on the board
 
 
@@ -59,6 +62,8 @@ class Running(NamedTuple):
     has_umqtt: bool
     frozen: bool
     """The firmware is part of its image."""
+    ram: int | None
+    """Bytes that Python, Wi-Fi and TLS share; None: it cannot say."""
 
 
 class Deployed(NamedTuple):
@@ -134,6 +139,7 @@ def probe(port: str) -> Running:
             str(answer["machine"]),
             bool(answer["umqtt"]),
             bool(answer["frozen"]),
+            answer["ram"],
         )
     except (IndexError, KeyError, ValueError, TypeError):
         raise BoardError(
@@ -171,6 +177,11 @@ def check_running(running: Running) -> str:
     if not running.has_umqtt:
         step = "take an image of the ESP32 port, or run `mpremote mip install umqtt.simple`"
         raise BoardError("no-umqtt", f"the MicroPython of {running.machine} lacks umqtt.simple", step)
+    if not running.frozen and running.ram is not None and running.ram < LEAST_RAM_FOR_FILES:
+        has, takes = running.ram // 1000, LEAST_RAM_FOR_FILES // 1000
+        cause = f"{running.machine} has {has} kB for Python and Wi-Fi, and the firmware in files takes {takes}"
+        step = "freeze it into an image (docs/boards.md, 4), or take a board with PSRAM; if Wi-Fi was on, it has 50 kB"
+        raise BoardError("no-room", cause, f"{step} of these: press reset and try again")
     return running.arch
 
 

@@ -1,6 +1,7 @@
 """Boards at the end of a serial line: real esptool and mpremote, and a stand-in for the hardware only."""
 
 import json
+import os
 import socket
 import subprocess
 from pathlib import Path
@@ -204,6 +205,22 @@ def test_firmware_in_the_image_is_seen_behind_files_of_an_earlier_release(tmp_pa
     assert json.loads(done.stdout)["frozen"] is True
 
 
+def test_the_ram_that_python_and_wifi_share_is_counted_once(tmp_path: Path, micropython: str, umqtt_path: str):
+    """mem_free() of the ESP32 port contains the largest block of ESP-IDF (ports/esp32/gccollect.c)."""
+    (tmp_path / "esp32.py").write_text(
+        "HEAP_DATA = 4\ndef idf_heap_info(caps):\n return [(9, 5, 3, 1), (90, 70, 50, 9)]"
+    )
+    fake = "def mem_alloc():\n return 1000\ndef mem_free():\n return 200 + 50\ndef collect():\n pass\n"
+    (tmp_path / "python.py").write_text(fake)
+    text = (board.ON_BOARD / "probe.py").read_text().replace("import gc\n", "import python as gc\n")
+    (tmp_path / "probe.py").write_text(text)
+    environ = {"PATH": os.environ["PATH"], "MICROPYPATH": f"{tmp_path}:{umqtt_path}"}
+    text = subprocess.run(
+        [micropython, tmp_path / "probe.py"], env=environ, capture_output=True, text=True, timeout=30, check=True
+    ).stdout
+    assert json.loads(text)["ram"] == 1000 + 200 + 75
+
+
 def test_files_leave_a_board_whose_image_has_the_firmware(
     tmp_path: Path, micropython: str, umqtt_path: str, config: Path, write_artifact, monkeypatch: pytest.MonkeyPatch
 ):
@@ -350,17 +367,20 @@ def test_configuration_that_no_board_could_run_with_is_not_written(login: Path):
 
 
 def test_micropython_that_cannot_load_the_firmware_is_refused():
-    fine = board.Running("rv32imc", 6, 3, "ESP32C3 module", has_umqtt=True, frozen=False)
+    fine = board.Running("rv32imc", 6, 3, "ESP32C3 module", has_umqtt=True, frozen=False, ram=280_000)
     assert board.check_running(fine) == "rv32imc"
     for change, code in (
         ({"mpy_sub_version": 2}, "wrong-abi"),
         ({"mpy_version": 5}, "wrong-abi"),
         ({"arch": None}, "wrong-arch"),
         ({"has_umqtt": False}, "no-umqtt"),
+        ({"ram": 206_000}, "no-room"),  # what a plain ESP32 has under MicroPython 1.27, and a C3 under 1.22
     ):
         with pytest.raises(board.BoardError) as refused:
             board.check_running(fine._replace(**change))
         assert refused.value.code == code
+    assert board.check_running(fine._replace(ram=206_000, frozen=True)) == "rv32imc"
+    assert board.check_running(fine._replace(ram=None)) == "rv32imc"
     with pytest.raises(board.BoardError, match=r"write MicroPython 1\.25 or later"):
         board.check_running(fine._replace(arch=None))
     with pytest.raises(board.BoardError, match="take an ESP32"):
