@@ -307,7 +307,7 @@ def _detail_tables(detail: dict[str, Any]) -> Iterator[Table]:
         "last update": _update(board["update"]),
         "firmware": f"{hello.get('firmware', '-')} {hello.get('arch', '')}",
         "battery": f"{board['battery_mv']} mV" if board["battery_mv"] is not None else "-",
-        "configuration": f"desired {config['desired']}, reported {config['reported']}",
+        "configuration": f"desired {json.dumps(config['desired'])}, reported {json.dumps(config['reported'])}",
         "frames set aside": str(board["set_aside"]),
     }
     stability = detail["stability"]
@@ -333,5 +333,11 @@ def _detail_tables(detail: dict[str, Any]) -> Iterator[Table]:
 def _rows(title: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> Table:
     table = Table(*(name.removesuffix("_ms") for name in columns), box=None, title=title, title_justify="left")
     for row in rows:
-        table.add_row(*(when(row[name]) if name.endswith("_ms") else str(row[name]) for name in columns))
+        table.add_row(*(when(row[name]) if name.endswith("_ms") else _cell(row[name]) for name in columns))
     return table
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from cloud import wire_types as w
 from cloud.cli import device
 from cloud.models import cli
 from contract import wire
@@ -116,6 +117,17 @@ def test_a_version_is_noted_and_a_board_s_models_are_told_by_time(
     assert ran("--at", "2001-01-01") == []
     assert ran("--at", "2100-01-01T00:00:00") == ["1.0.0"]
     assert "1 committed" in edgewise("model", "show", "noted", "1.0.0").output
+
+
+def test_a_board_is_shown_as_it_is_configured_and_with_figures_to_be_read(web: Web, fleet: Fleet) -> None:
+    fleet.joined("shown-1")
+    environ = {"EDGEWISE_SERVER": web.url, "EDGEWISE_TOKEN": web.token, "COLUMNS": "200"}
+    CliRunner().invoke(device, ["configure", "shown-1", "sensitive=true"], env=environ)
+    fleet.say("shown-1", w.Query(1, 0, 1000, 0, 33.143775939941406, bytes(8), bytes(8), wire.WHY_MARGIN))
+    shown = CliRunner().invoke(device, ["show", "shown-1"], env=environ).output
+    assert 'desired {"sensitive": true}, reported' in shown
+    assert re.search(r"margin +33.1438 ", shown)
+    assert "None" not in shown
 
 
 def test_boards_are_tagged(web: Web, fleet: Fleet) -> None:
