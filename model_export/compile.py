@@ -176,9 +176,14 @@ def _make(folder: Path, arch: str, name: str, glue: str) -> None:
     environment = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
     # mpy_ld.py takes what it links of libgcc from a set of names: in each process in another order, to other bytes.
     environment["PYTHONHASHSEED"] = "0"
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=DEADLINE_S, check=False
-    )
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=DEADLINE_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise ModelError(
+            "build-failed", f"the native {arch} module was not built in {DEADLINE_S} s: train a smaller model"
+        ) from None
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines()
         lines = [line for line in lines if "error:" in line] or lines

@@ -37,12 +37,20 @@ def mpy_cross() -> Path:
 
 
 def run(script: str, arguments: list[str], path: Path) -> str:
-    """What a MicroPython script prints, with `path` as its only module path; raises ModelError(parity)."""
+    """What a MicroPython script prints, with `path` as its only module path; raises ModelError(parity), also where it
+    has not ended after DEADLINE_S."""
     command = [str(find("micropython")), "-X", "heapsize=4m", "-c", script, *arguments]
     environment = {"MICROPYPATH": str(path)}
-    done = subprocess.run(
-        command, env=environment, cwd=path, capture_output=True, text=True, timeout=DEADLINE_S, check=False
-    )
+    try:
+        done = subprocess.run(
+            command, env=environment, cwd=path, capture_output=True, text=True, timeout=DEADLINE_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise ModelError(
+            "parity",
+            f"the compiled model has not scored its windows under MicroPython in {DEADLINE_S} s: train it on fewer "
+            "rows, or choose a lighter one",
+        ) from None
     if done.returncode:
         last = (done.stderr or done.stdout).strip().splitlines()[-1:]
         reason = last[0] if last else f"signal or exit status {done.returncode}"

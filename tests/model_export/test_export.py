@@ -13,7 +13,7 @@ import pytest
 from sklearn.covariance import EllipticEnvelope, EmpiricalCovariance
 
 from contract import artifact
-from model_export import adversarial, convert, package, parity, sign
+from model_export import adversarial, convert, package, parity, runtime, sign
 from model_export import compile as compiler
 from model_export.errors import ModelError
 from model_export.model import Model
@@ -173,3 +173,12 @@ def test_a_name_no_manifest_can_hold_is_refused(water_flow, key, native_toolchai
     odd = dataclasses.replace(water_flow, card=water_flow.card | {"name": "x" * 49})
     with pytest.raises(ModelError, match="name"):
         package.export_native(odd, "x64", RELEASE, key)
+
+
+def test_what_takes_too_long_ends_with_what_to_do(monkeypatch, tmp_path: Path, native_toolchain):
+    monkeypatch.setattr(runtime, "DEADLINE_S", 0.2)
+    with pytest.raises(ModelError, match=r"has not scored its windows under MicroPython in 0\.2 s"):
+        runtime.run("while True: pass", [], tmp_path)
+    monkeypatch.setattr(compiler, "DEADLINE_S", 0.01)
+    with pytest.raises(ModelError, match=r"was not built in 0\.01 s"):
+        compiler.native_module("", "x64")
