@@ -1,5 +1,6 @@
 """Gaussians in integers: machine code and built-in C decide as the integers of the contract do."""
 
+import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from contract.table_gaussian import Gaussian
 from model_export import compile as compiler
-from model_export import convert, parity, table
+from model_export import convert, parity, qemu, table
 from model_export.data import Series
 from model_export.detectors import numbers
 from model_export.errors import ModelError
@@ -41,6 +42,19 @@ for wrong in ((blob, array('i', [0])), (blob, array('f', row)), (blob[:-1], row)
         raise AssertionError
     except ValueError:
         pass
+"""
+
+ON_CHIP = """
+from contract import table_gaussian
+assert table_gaussian._in_c
+model = table_gaussian.Gaussian(uctypes.bytearray_at(*files['blob']))
+n = model.n_features
+row, scores = array('i', [0] * n), array('f')
+raw = uctypes.bytearray_at(uctypes.addressof(row), 4 * n)
+for i in range({count}):
+    raw[:] = data(4 * n * i, 4 * n)
+    scores.append(model.score(row))
+print(binascii.hexlify(scores).decode())
 """
 
 
@@ -105,6 +119,18 @@ def test_machine_code_and_built_in_c_give_the_same_bits(name: str, tmp_path: Pat
     agree(blob, points, native)
     assert parity.compare(model, points, native).decisions_differing == 0
     assert np.array_equal(in_c(tmp_path, blob, points).view(np.int32), native.view(np.int32))
+
+
+@pytest.mark.skipif(
+    not qemu.available() or not shutil.which("riscv64-unknown-elf-gcc"),
+    reason="needs qemu-system-misc, gcc-riscv64-unknown-elf and picolibc-riscv64-unknown-elf",
+)
+def test_a_chip_of_32_bits_without_a_float_unit_gives_the_same_bits(tmp_path: Path, native_toolchain: Path):
+    blob = convert.table(shuttle.model("gaussian", "int16"))
+    points = np.concatenate((points_of(1, blob), shuttle.model("gaussian", "int16").train[:200]))
+    files = compiler.table_modules("rv32imc") | {"ew_table.mpy": compiler.table_module("rv32imc"), "blob": blob}
+    found = qemu.run(files, points.astype("<i4").tobytes(), ON_CHIP.format(count=len(points)))
+    assert found == in_c(tmp_path, blob, points).tobytes()
 
 
 @pytest.mark.parametrize("seed", range(8))
