@@ -113,7 +113,7 @@ def full_outbox():
     outbox = Outbox(fs, ROOT)
     outbox.open()
     seq = 0
-    while outbox.held_bytes() < MAX_SEGMENTS * BLOCK_BYTES or outbox.dropped[-1] == 0:
+    while outbox.dropped[-1] == 0:
         outbox.append(READINGS, 1, seq, 1, 0, bytes(READING_BYTES))
         outbox.commit()
         seq += 1
