@@ -2,15 +2,21 @@
 
 import asyncio
 import json
+import os
 import random
+import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from cloud.processes import read_state
+from cloud.settings import load_settings
 from model_export import keys
 from tools.demo import audit, stage
-from tools.firmware import program
+from tools.firmware import ROOT, program
 from tools.simulate import SimulatedBoard, supervised
 
 SPEED = 200.0
@@ -45,6 +51,42 @@ def test_demo_refuses_a_folder_with_files(tmp_path: Path):
     assert done.returncode == 1
     assert "name a new folder" in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_demo_that_is_ended_leaves_nothing_behind(tmp_path: Path, native_toolchain: Path, number: signal.Signals):
+    environ = os.environ | {"TMPDIR": str(tmp_path)}
+    process = subprocess.Popen([program("edgewise"), "demo"], stderr=subprocess.PIPE, env=environ, text=True)
+    assert process.stderr is not None
+    assert "training" in process.stderr.readline()
+    process.send_signal(number)
+    assert process.wait(30) == 1
+    assert process.stderr.read().endswith("Aborted!\n")
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("edgewise-demo")] == []
+
+
+def test_a_server_does_not_outlive_a_demo_that_is_killed(tmp_path: Path):
+    script = (
+        "import asyncio, sys, pathlib; from tools.demo import stage\n"
+        "async def live():\n"
+        "    async with stage.server(pathlib.Path(sys.argv[1])):\n"
+        "        print('up', flush=True); await asyncio.Event().wait()\n"
+        "asyncio.run(live())"
+    )
+    (tmp_path / "data").mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path / "data")], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+    state = read_state(load_settings({}, data_dir=tmp_path / "data"))
+    assert state is not None
+    process.kill()
+    process.wait(5)
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}").exists() for pid in (state.pid, *state.children.values())):
+        assert time.monotonic() < deadline, "it runs on"
+        time.sleep(0.05)
 
 
 @pytest.mark.timeout(240)

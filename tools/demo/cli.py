@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -33,6 +34,8 @@ def demo(keep: bool, folder: Path | None, as_json: bool) -> None:
             "the demo compiles its models to native modules, and the MicroPython source for that is missing. "
             "`edgewise doctor` says how to get it."
         )
+    for number in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal ends it as Ctrl-C does: nothing stays behind
+        signal.signal(number, signal.default_int_handler)
     console = Console(stderr=True)
     began = time.monotonic()
 

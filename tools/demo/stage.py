@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from cloud.client import Client, connect
-from cloud.processes import read_state
+from cloud.processes import end_with_parent, read_state
 from cloud.settings import load_settings
 from model_export import data, windows
 from model_export.keys import PublisherKey
@@ -152,6 +152,7 @@ async def server(data_dir: Path, environ: Mapping[str, str] | None = None) -> As
             stderr=errors,
             env=os.environ | dict(environ or {}),
             start_new_session=True,  # Ctrl-C is for us; we then end it in order
+            preexec_fn=end_with_parent,
         )
     try:
         assert process.stdout is not None
