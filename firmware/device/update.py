@@ -167,11 +167,11 @@ class Updater:
         """
         places = self._slots
         while places.model is not None:
+            self._on_trial = bool(places.trial)  # before it is loaded: a heap too small for it counts against it
             try:
                 model = detector.load(
                     places, places.active, places.model, self._policy.schema_hash, bool(recheck or places.trial)
                 )
-                self._on_trial = bool(places.trial)
                 self._loaded = places.active
                 return model
             except detector.DetectorError as e:

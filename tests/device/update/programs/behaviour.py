@@ -302,6 +302,27 @@ def check_three_wakes_that_end_in_an_error_take_a_model_back():
     equal(board.runs[1:], [sha8("v2")] * 3 + [sha8("v1")])
 
 
+def check_a_model_on_trial_that_finds_no_heap_is_taken_back():
+    board = _board()
+    board.wake(_cloud("v2"))
+    load = detector.load
+
+    def find_no_heap(*_arguments):
+        raise MemoryError
+
+    detector.load = find_no_heap
+    try:
+        for _ in range(3):
+            try:
+                board.boot()
+            except MemoryError:
+                board.sleep(clean=False)
+    finally:
+        detector.load = load
+    board.boot()
+    equal(board.model.sha8, sha8("v1"))
+
+
 def check_clean_wakes_without_contact_commit_nothing():
     board = _board()
     cloud = _cloud("v2")
