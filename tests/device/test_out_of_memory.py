@@ -1,7 +1,9 @@
 """A heap that is full at any one allocation of a wake: the board goes to sleep, and RTC memory stays sound."""
 
+import asyncio
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -11,7 +13,11 @@ import pytest
 
 from contract import wire
 from tests.support import boards
+from tests.support.boards import SPEED, WINDOW
+from tests.support.broker import Broker
 from tests.support.micropython import evaluate
+from tests.support.tiny_cloud import TinyCloud
+from tools.simulate import BoardFailed, SimulatedBoard, WakeServer
 
 PROGRAM = Path(__file__).with_name("on_board") / "scarce_wake.py"
 NONE = -1
@@ -74,6 +80,40 @@ def test_a_wake_whose_heap_is_full_at_one_moment_ends_in_sleep_and_keeps_what_wa
     chip_port: Path, board: Path, tmp_path: Path
 ):
     check_wakes(chip_port, board, tmp_path / "pump-1", 61)
+
+
+def test_sessions_whose_heap_is_full_at_one_moment_lose_and_double_nothing(
+    broker: Broker, chip_port: Path, tmp_path: Path
+):
+    """TinyCloud holds what comes twice against what it has: a number given to two records ends the test."""
+    program = tmp_path / "scarce"
+    program.write_text(f"#!/bin/sh\nexec {shlex.quote(str(chip_port))} -X heapsize=200k {shlex.quote(str(PROGRAM))}\n")
+    program.chmod(0o755)
+    rows = boards.recording(2000, tuple(range(n * WINDOW, (n + 1) * WINDOW) for n in range(5, 100, 7)))
+
+    async def live() -> TinyCloud:
+        async with TinyCloud(broker.port) as cloud, WakeServer(program=program) as server:
+            folder = boards.make(tmp_path / "pump-1", broker.port, rows, {"sync_interval_ms": 1000})
+            board = SimulatedBoard(folder, server, SPEED * 100, heap="200k")
+
+            async def wake(number: int) -> None:
+                (folder / "scarce").write_text(str(number))
+                await board.run(wakes=1)
+
+            for number in (NONE, NONE, *range(300, 4300, 157), NONE, NONE, NONE):
+                try:
+                    await wake(number)
+                except BoardFailed as died:
+                    assert died.status == -signal.SIGSEGV, died.log  # see wake() above
+                await wake(NONE)
+        assert "MemoryError" in (folder / "log.txt").read_text()
+        return cloud
+
+    records = asyncio.run(live()).records
+    assert {epoch for _, epoch, _, _ in records} == {1}
+    for stream in wire.STREAMS:
+        seqs = sorted(seq for _, _, its_stream, seq in records if its_stream == stream)
+        assert seqs == list(range(len(seqs))), wire.STREAM_NAMES[wire.STREAMS.index(stream)]
 
 
 @pytest.mark.soak
