@@ -46,4 +46,10 @@ async def apply_hello(
     for epoch, *floors in hello.floors:
         for stream, floor in zip(wire.STREAMS, floors, strict=True):
             dropped += await streams.drop_below(connection, accounts[StreamId(device, epoch, stream)], floor)
+    # All that is on its way of an epoch it has forgotten, such as with a wiped flash, is in the broker's queue at most.
+    listed = {floors[0] for floors in hello.floors}
+    if hello.epoch in listed and len(listed) < wire.MAX_FLOORS:
+        for account in list(accounts.values()):
+            if account.device == device and account.epoch < hello.epoch and account.epoch not in listed:
+                dropped += await streams.drop_below(connection, account, account.high_seq)
     return dropped

@@ -45,6 +45,11 @@ class Account:
     set_aside: int = 0
     duplicates: int = 0
 
+    @property
+    def has_gap(self) -> bool:
+        """Whether a number was seen above one that is not accounted for."""
+        return self.next_seq < self.high_seq
+
     def extend(self, start: int, end: int) -> None:
         """[start, end) is accounted for. Moves next_seq along where no older gap lies between; see `advance`."""
         if self.next_seq == self.high_seq == start:
@@ -75,6 +80,18 @@ async def load(connection: AsyncConnection, ids: Iterable[StreamId]) -> dict[Str
             if id_ in accounts:
                 accounts[id_] = Account(*row)
     return accounts
+
+
+async def with_gaps(connection: AsyncConnection, devices: Iterable[str]) -> list[StreamId]:
+    """The streams of devices that wait for something."""
+    query = sa.select(streams.c.device, streams.c.epoch, streams.c.stream)
+    found: list[StreamId] = []
+    for part in _chunks(list(devices)):
+        rows = await connection.execute(
+            query.where(streams.c.device.in_(part), streams.c.next_seq < streams.c.high_seq)
+        )
+        found += [StreamId(*row) for row in rows]
+    return found
 
 
 async def save(connection: AsyncConnection, accounts: Iterable[Account]) -> None:
@@ -139,7 +156,7 @@ async def take_back(connection: AsyncConnection, account: Account, known: Around
 
 async def advance(connection: AsyncConnection, account: Account) -> None:
     """Moves next_seq to the first gap; the records of the batch have to be in the database by now."""
-    while account.next_seq < account.high_seq:
+    while account.has_gap:
         low = account.next_seq
         stored = Ranges((start, end) for start, end, _ in await _stored(connection, account, (low, low + _PAGE)))
         gone = Ranges(

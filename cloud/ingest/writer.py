@@ -106,10 +106,11 @@ class _Batch:
             )
             self._sort(item, groups, hellos)
         ids = [*groups, *(id_ for device, said in hellos.items() for id_ in _hello_streams(device, said))]
+        ids += await streams.with_gaps(self._connection, hellos)
         accounts = await streams.load(self._connection, ids)
         self._clocks = await load_clocks(self._connection, ((id_.device, id_.epoch) for id_ in ids))
         self._decode_together(groups)
-        gaps = {id_: accounts[id_].next_seq for id_ in groups if accounts[id_].next_seq < accounts[id_].high_seq}
+        gaps = {id_: accounts[id_].next_seq for id_ in groups if accounts[id_].has_gap}
         for id_, records in groups.items():
             await self._place(accounts[id_], records)
         for stream, rows in self._inserts.items():

@@ -33,6 +33,27 @@ def test_a_hello_that_comes_behind_a_later_one_changes_nothing_but_what_its_floo
     assert store.rows(t.devices)[0]["battery_mv"] == 3400
 
 
+def test_what_a_board_no_longer_knows_of_is_not_waited_for(store: Store):
+    """Its flash was wiped, or it has had more epochs than a HELLO lists: nothing of epoch 1 will fill the gap."""
+    store.write(event(0), event(3))
+    outcome = store.write(hello(epoch=2, floors=[(2, 0, 0, 0, 0, 0)]))
+    assert outcome.counts["records_declared_dropped"] == 2
+    assert store.next_seq() == 4
+    assert store.account()["declared_dropped"] == 2
+    store.write(event(1))  # it lay in the broker's queue
+    assert (store.account()["received"], store.account()["declared_dropped"]) == (3, 1)
+
+
+def test_what_a_board_may_still_hold_is_waited_for(store: Store):
+    store.write(event(0), event(3))
+    store.write(hello(epoch=2))  # lists nothing at all
+    store.write(hello(epoch=2, floors=[(1, 1, 0, 0, 0, 0), (2, 0, 0, 0, 0, 0)]))
+    store.write(hello(epoch=20, floors=[(epoch, 0, 0, 0, 0, 0) for epoch in range(13, 21)]))  # no room for more
+    store.write(hello(epoch=1, t_ms=50, floors=[(1, 1, 0, 0, 0, 0)]))  # late
+    assert store.next_seq() == 1
+    assert store.account()["declared_dropped"] == 0
+
+
 def test_presence_follows_the_retained_state_and_is_no_contact(store: Store):
     store.write_items([Item(BOARD, "", b"1", True)])
     store.write_items([Item(BOARD, "", b"1", True)], at_ms=NOW_MS + 1_000)
