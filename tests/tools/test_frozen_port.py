@@ -11,7 +11,7 @@ from tools import firmware, frozen_port
 from tools.frozen_port import CHIP, MANIFEST, Port, PortUnavailable, build
 
 # Of firmware and umqtt.simple; lowered when it can be, raised only with a reason.
-MOST_FROZEN_BYTES = 172 * 1024  # TLS on a board that knows no date came
+MOST_FROZEN_BYTES = 174 * 1024  # TLS on a board that knows no date, and what a full heap leaves whole, came
 
 
 class Options:
