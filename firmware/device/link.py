@@ -163,8 +163,8 @@ class Link:
             self.turns = stream.turns
             self.tx_bytes += stream.tx_bytes
             self.rx_bytes += stream.rx_bytes
-        if failed and (session is None or not session.connected):
-            # Whatever stood in the way may be what the cache says: another access point, an address others have now.
+        if failed and (stream is None or not stream.heard):
+            # What the cache says may be why: another access point, an address of a network that is no more.
             self.radio_cache = bytes(24)
         self._session = self._stream = None
         self._board.radio_down()

@@ -25,7 +25,8 @@ class Stream:
     """One connection; `until` (ticks_ms) bounds every wait and must be set before each operation.
 
     Counts for the ledger: `tx_bytes`, `rx_bytes` (above TCP), and `turns`, how often we sent something and then had
-    to wait for an answer, which is the number of round trips the session cost.
+    to wait for an answer, which is the number of round trips the session cost. `heard`: the other end has answered,
+    be it by a refusal.
     """
 
     def __init__(self) -> None:
@@ -33,6 +34,7 @@ class Stream:
         self.tx_bytes = 0
         self.rx_bytes = 0
         self.turns = 0
+        self.heard = False
         self.last_tx_ms = 0
         self._sock = None
         self._poll = select.poll()
@@ -58,7 +60,9 @@ class Stream:
                     raise
             self._poll.register(sock, select.POLLOUT)
             # A refusal makes the socket writable, too, and on an ESP32 HUP is told to who asks for it only.
-            if self._wait(select.POLLOUT | select.POLLHUP) & (select.POLLERR | select.POLLHUP):
+            ready = self._wait(select.POLLOUT | select.POLLHUP)
+            self.heard = True
+            if ready & (select.POLLERR | select.POLLHUP):
                 raise LinkError(FAULT_CONNECT, "refused")
             if tls is not None:
                 self._poll.unregister(sock)

@@ -42,7 +42,7 @@ def test_a_session_ends_by_its_deadline_with_the_fault_that_struck(broker: Broke
 
     result = asyncio.run(struck())
     assert result["fault"] in expected, result
-    assert result["cached"] == (case in ("PUBACK withheld", "SUBACK withheld"))
+    assert result["cached"], "the way to the broker is there"
     assert result["ms"] <= BUDGET_MS + SLACK_MS
     assert result["counts"][4] == 1
 
@@ -51,7 +51,7 @@ def test_a_session_ends_by_its_deadline_with_the_fault_that_struck(broker: Broke
 def test_nobody_listening_is_noticed_at_once(free_port: Callable[[], int], lwip: bool):
     result = asyncio.run(run(SESSIONS, {"port": free_port(), "lwip": lwip}))[0]
     assert (result["fault"], result["detail"]) == (wire.FAULT_CONNECT, "refused")
-    assert not result["cached"], "a lease of the network before would be kept for half a day"
+    assert result["cached"], "each session of an outage would scan and ask DHCP"
     assert result["ms"] < 500
 
 
@@ -73,6 +73,7 @@ def test_a_host_that_never_answers_costs_the_connect_deadline_only(free_port: Ca
 
     result = asyncio.run(connect())
     assert result["fault"] == wire.FAULT_CONNECT
+    assert not result["cached"], "a lease of the network before would be kept for half a day"
     assert result["ms"] <= BUDGET_MS + SLACK_MS
 
 
