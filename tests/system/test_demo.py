@@ -42,6 +42,8 @@ def test_demo_accounts_for_every_record(native_toolchain: Path):
         assert board["model_before"].endswith(" 1.0.0")
         assert board["model"].endswith(" 2.0.0")
         assert 0 < board["wire_bytes"] < board["json_bytes"]
+    labelled = [board for board in outcome["boards"] if board["alerts_in_labels"] is not None]
+    assert 2 * sum(board["alerts_in_labels"] for board in labelled) > sum(board["alerts"] for board in labelled) > 0
 
 
 def test_demo_refuses_a_folder_with_files(tmp_path: Path):

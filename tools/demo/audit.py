@@ -7,6 +7,7 @@ comes through the HTTP API. Neither side's counters are taken at their word wher
 import json
 import os
 import subprocess
+from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,7 @@ def account(client: Client, device: str, books: Books, played: Recording) -> Acc
         duplicated=sum(len(keys) - len(set(keys)) for keys in stored.values()),
         wrong=sum(not _as_measured(row, played) for row in readings),
         alerts=len(raised),
-        alerts_in_labels=_in_labels(raised, times, played),
+        alerts_in_labels=in_labels(raised, times, played),
         wire_bytes=sent / max(1, made["reading"]),
         json_bytes=_json_bytes(device, readings, played),
         model=model_text(detail["summary"]["model"]),
@@ -170,14 +171,20 @@ def _as_measured(row: dict[str, Any], played: Recording) -> bool:
     return np.array_equal(row["counts"], played.rows[row["seq"] % len(played.rows)])
 
 
-def _in_labels(events: list[dict[str, Any]], times: dict[int, int], played: Recording) -> int | None:
-    """How many anomalies were raised on a window that holds a labelled sample; None without labels."""
+def in_labels(events: list[dict[str, Any]], times: dict[int, int], played: Recording) -> int | None:
+    """How many anomalies were raised on a window that holds a labelled sample; None without labels.
+
+    times: sequence numbers of readings by when they were measured, ms. An event is dated when its window was scored,
+    some ms after the last reading of that.
+    """
     if played.labels is None:
         return None
+    measured = sorted(times)
     hits = 0
     for event in events:
-        last = times.get(event["at_ms"])
-        if last is not None:
+        at = bisect_right(measured, event["at_ms"])
+        if at:
+            last = times[measured[at - 1]]
             window = np.arange(last - played.window + 1, last + 1) % len(played.labels)
             hits += bool(played.labels[window].any())
     return hits
