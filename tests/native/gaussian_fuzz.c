@@ -2,29 +2,15 @@
 //     gaussian_fuzz BLOB COUNT SEED
 // Prints how many were scored and how many refused.
 
-#include <stdio.h>
-#include <stdlib.h>
-
+#include "fuzzed_blob.h"
 #include "table_gaussian.h"
-
-static uint32_t state;
-
-static uint32_t next_random(void) { // xorshift32 (Marsaglia, 2003)
-    state ^= state << 13;
-    state ^= state >> 17;
-    state ^= state << 5;
-    return state;
-}
 
 int main(int argc, char **argv) {
     static uint8_t blob[1 << 16];
-    FILE *file = argc == 4 ? fopen(argv[1], "rb") : NULL;
-    if (!file) {
+    uint32_t size = begin(argc, argv, blob, sizeof blob);
+    if (!size) {
         return 2;
     }
-    uint32_t size = (uint32_t)fread(blob, 1, sizeof blob, file);
-    fclose(file);
-    state = (uint32_t)atoi(argv[3]) | 1;
     long scored = 0;
     long refused = 0;
     for (long i = atol(argv[2]); i > 0; i--) {

@@ -2,19 +2,8 @@
 //     table_fuzz BLOB COUNT SEED
 // Prints how many were taken. A third are changed bytes, a third truncations, a third lengths that lie under a right CRC.
 
-#include <stdio.h>
-#include <stdlib.h>
-
+#include "fuzzed_blob.h"
 #include "table_forest.h"
-
-static uint32_t state;
-
-static uint32_t next_random(void) { // xorshift32 (Marsaglia, 2003)
-    state ^= state << 13;
-    state ^= state >> 17;
-    state ^= state << 5;
-    return state;
-}
 
 static void put(uint8_t *p, uint32_t value, int size) {
     for (int i = 0; i < size; i++) {
@@ -24,13 +13,10 @@ static void put(uint8_t *p, uint32_t value, int size) {
 
 int main(int argc, char **argv) {
     static uint8_t blob[1 << 18];
-    FILE *file = argc == 4 ? fopen(argv[1], "rb") : NULL;
-    if (!file) {
+    uint32_t size = begin(argc, argv, blob, sizeof blob);
+    if (!size) {
         return 2;
     }
-    uint32_t size = (uint32_t)fread(blob, 1, sizeof blob, file);
-    fclose(file);
-    state = (uint32_t)atoi(argv[3]) | 1;
     if (ew_forest_check(blob, size) != EW_TABLE_OK) {
         return 3;
     }
