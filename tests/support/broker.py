@@ -2,11 +2,10 @@
 
 import shutil
 import signal
-import socket
 import subprocess
-import time
 from pathlib import Path
 
+from tests.support.listening import listens
 from tools.firmware import program
 
 _START_DEADLINE_S = 10.0
@@ -35,15 +34,8 @@ class Broker:
             self._process = subprocess.Popen(
                 [program("nats-server"), "-c", str(self._config)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
-        end = time.monotonic() + _START_DEADLINE_S
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-                return
-            except OSError:
-                if time.monotonic() > end or self._process.poll() is not None:
-                    raise RuntimeError((self._folder / "nats.log").read_text()[-2000:]) from None
-                time.sleep(0.02)
+        if not listens(self._process, "127.0.0.1", self.port, _START_DEADLINE_S):
+            raise RuntimeError((self._folder / "nats.log").read_text()[-2000:])
 
     def kill(self) -> None:
         """SIGKILL: what it had not written is gone."""

@@ -2,10 +2,8 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import httpx
 import msgspec
 
 from cloud.settings import Settings, admin_token
+from tests.support.listening import listens
 
 _START_DEADLINE_S = 30.0
 
@@ -48,16 +47,9 @@ class Web:
             stdout=subprocess.DEVNULL,
             start_new_session=True,
         )
-        deadline = time.monotonic() + _START_DEADLINE_S
-        while True:
-            try:
-                socket.create_connection((self.settings.host, self.settings.http_port), 1).close()
-                return
-            except OSError:
-                if time.monotonic() > deadline or self._process.poll() is not None:
-                    self.stop()
-                    raise RuntimeError("the web process did not start") from None
-                time.sleep(0.05)
+        if not listens(self._process, self.settings.host, self.settings.http_port, _START_DEADLINE_S):
+            self.stop()
+            raise RuntimeError("the web process did not start")
 
     def stop(self) -> None:
         """Asks it to end, and fails when it does not within ten seconds."""

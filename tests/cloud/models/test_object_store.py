@@ -1,6 +1,5 @@
 """Artifacts in an object store: a real S3 server, published to, served from, collected, away and back."""
 
-import socket
 import subprocess
 import time
 import urllib.request
@@ -17,6 +16,7 @@ from cloud.settings import Settings
 from cloud.store.engine import make_engine
 from tests.support.artifacts import card, digest, make, new_key
 from tests.support.fleet import Fleet, finished, settings_in
+from tests.support.listening import listens
 from tests.support.web import Web
 from tools.firmware import program
 
@@ -44,15 +44,7 @@ class S3:
             stderr=subprocess.DEVNULL,
             preexec_fn=end_with_parent,
         )
-        deadline = time.monotonic() + _START_DEADLINE_S
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-                break
-            except OSError:
-                assert time.monotonic() < deadline, "the S3 server did not start"
-                assert self._process.poll() is None
-                time.sleep(0.05)
+        assert listens(self._process, "127.0.0.1", self.port, _START_DEADLINE_S), "the S3 server did not start"
         bucket = urllib.request.Request(f"{self.address}/models", method="PUT")
         urllib.request.urlopen(bucket, timeout=_START_DEADLINE_S).close()
 
